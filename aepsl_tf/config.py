@@ -1,0 +1,363 @@
+"""Every setting of every phase: frozen dataclasses, one per phase, defaults as in the paper.
+
+A field knows its help text, its unit, its choices, and where the paper speaks of it; the command
+line (`config_flags`) and the manifest of a run are made from that. Nothing here reads a flag.
+A field that two phases share has one name, so one flagfile serves a whole run.
+"""
+
+import dataclasses
+
+from aepsl_tf.errors import InputError
+
+
+def setting(default, text, *, unit="", paper="", choices=(), low=None, identity=True):
+    """A dataclass field with its help, unit, source in the paper, and allowed values.
+
+    `identity=False` marks a field that cannot change a byte of what the phase makes.
+    """
+    metadata = dict(
+        help=text, unit=unit, paper=paper, choices=tuple(choices), low=low, identity=identity
+    )
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Base of all settings: checks choices and lower bounds once, for flags and notebooks alike."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, meta = getattr(self, field.name), field.metadata
+            if meta["choices"] and value not in meta["choices"]:
+                raise InputError(
+                    f"--{field.name}={value}: expected one of {', '.join(meta['choices'])}"
+                )
+            if meta["low"] is not None and value < meta["low"]:
+                raise InputError(f"--{field.name}={value}: expected at least {meta['low']}")
+
+    def identity(self):
+        """The fields that shape what the phase makes, as the manifest compares them."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)
+                if f.metadata["identity"]}  # fmt: skip
+
+
+def replace(config, **changes):
+    """`dataclasses.replace`, spelled here so that callers need one import."""
+    return dataclasses.replace(config, **changes)
+
+
+def narrow(cls, config, **changes):
+    """A `cls` whose fields come from `config` where both have them, then from `changes`."""
+    shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(config)}
+    return cls(**{name: getattr(config, name) for name in shared} | changes)
+
+
+# ---------------------------------------------------------------------------- data preparation
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeDemo(Config):
+    """The drawn VOC devkit of the demo."""
+
+    demo_root: str = setting("", "folder to write the drawn devkit to")
+    demo_train: int = setting(160, "training scenes to draw", low=1)
+    demo_val: int = setting(48, "validation scenes to draw", low=1)
+    seed: int = setting(0, "seed of every random draw", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class WriteVoc(Config):
+    """A VOC devkit → `images` and, apart from it, `ground_truth`."""
+
+    voc_root: str = setting("", "VOC devkit folder, the one that holds JPEGImages")
+    split: str = setting("train", "split: ImageSets/Segmentation/SPLIT.txt; names the data too")
+    ids_file: str = setting("", "file with one image id a line, in place of the split's own list")
+    classes_file: str = setting("", "JSON class list; default: VOC_ROOT/classes.json, else VOC's")
+    tags_from: str = setting(
+        "auto",
+        "where image tags come from; auto takes --labels_csv if given, else masks, else XML, "
+        "else writes none",
+        paper="§4.1",
+        choices=("auto", "masks", "xml", "csv", "none"),
+    )
+    labels_csv: str = setting("", "tag file with columns image,labels")
+    ground_truth: str = setting(
+        "auto",
+        "auto writes pixel ground truth where the split has masks; none never does",
+        choices=("auto", "none"),
+    )
+    shards: int = setting(4, "files a family is cut into", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class WriteSaliency(Config):
+    """Saliency maps of the training images, for background cues."""
+
+    train_split: str = setting("train", "split that is trained on")
+    method: str = setting(
+        "spectral_residual",
+        "saliency method; folder imports maps, onnx runs a network (--onnx_model)",
+        paper="§3.1, §4.1 (DRFI)",
+        choices=("spectral_residual", "fine_grained", "onnx", "folder"),
+    )
+    onnx_model: str = setting("", "ONNX salient-object network, for --method=onnx")
+    maps_dir: str = setting("", "folder of maps ID.png, for --method=folder")
+
+
+@dataclasses.dataclass(frozen=True)
+class WriteErased(Config):
+    """The erased training images of one step (step ≥ 2): I_t = I with F_1…F_{t−1} filled."""
+
+    train_split: str = setting("train", "split that is trained on")
+    step: int = setting(1, "erase step t", paper="Algorithm 1", low=1)
+
+
+# ------------------------------------------------------------------------------------ networks
+
+
+@dataclasses.dataclass(frozen=True)
+class Network(Config):
+    """The DeepLab-LargeFOV trunk that both networks share."""
+
+    backbone: str = setting(
+        "vgg16", "trunk; vgg16_small has the same shape at a CPU's size", paper="§4.1",
+        choices=("vgg16", "vgg16_small"),
+    )
+    weights: str = setting(
+        "imagenet", "imagenet (downloads), none, or a weights file of the backbone", paper="§4.1"
+    )
+    fc6_dilation: int = setting(12, "dilation of fc6", paper="LargeFOV", low=1)
+    input: str = setting(
+        "crop", "crop: random crops at scale 1; warp: the whole image resized", paper="§4.1",
+        choices=("crop", "warp"),
+    )
+    input_size: int = setting(321, "side of the network input, 8k+1", unit="pixels", low=9)
+    freeze_through: str = setting(
+        "none", "keep the layers up to this one at their initial weights",
+        choices=("none", "conv3", "conv4", "pool5a"),
+    )
+    cache_features: bool = setting(
+        False, "run the frozen part once per image into a cache on disk (needs --input=warp)"
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.input_size % 8 != 1:
+            raise InputError(
+                f"--input_size={self.input_size}: expected 8k+1, such as 225 or 321, so that "
+                "labels align with the network's cells"
+            )
+        if self.cache_features and self.input != "warp":
+            raise InputError("--cache_features needs --input=warp: random crops cannot be cached")
+        if self.cache_features and self.freeze_through == "none":
+            raise InputError("--cache_features needs --freeze_through: nothing is frozen to cache")
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver(Config):
+    """The optimisation: Caffe's SGD as DeepLab used it, or Adam."""
+
+    optimizer: str = setting("sgd", "optimizer", paper="§4.1", choices=("sgd", "adam"))
+    learning_rate: float = setting(1e-3, "base learning rate", paper="§4.1")
+    last_layer_rate: float = setting(
+        10.0, "learning rate multiplier of the last layers", paper="§4.1"
+    )
+    bias_rate: float = setting(2.0, "learning rate multiplier of biases", paper="DeepLab prototxt")
+    momentum: float = setting(0.9, "momentum of sgd", paper="DeepLab prototxt")
+    weight_decay: float = setting(
+        5e-4, "L2 factor in the gradient of kernels, none on biases", paper="DeepLab prototxt"
+    )
+    lr_policy: str = setting(
+        "step", "step multiplies by 0.1 at --lr_drop_epochs; poly decays to 0 with power 0.9",
+        paper="§4.1", choices=("step", "poly"),
+    )
+    lr_drop_epochs: str = setting("6", "epochs after which the rate drops, by commas", paper="§4.1")
+    epochs: int = setting(15, "epochs", paper="§4.1", low=1)
+    global_batch: int = setting(30, "images a train step, over all replicas", paper="§4.1", low=1)
+    dropout: float = setting(0.5, "dropout rate after fc6 and fc7", paper="DeepLab prototxt", low=0)
+    seed: int = setting(0, "seed of every random draw", low=0)
+    checkpoint_seconds: float = setting(120.0, "time between two checkpoints", unit="s", low=0,
+                                        identity=False)
+    keep: int = setting(2, "checkpoints kept", low=1, identity=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainClassifier(Network, Solver):
+    """M_t of Algorithm 1, trained on the images as erased before step t."""
+
+    train_split: str = setting("train", "split that is trained on")
+    step: int = setting(1, "erase step t", paper="Algorithm 1", low=1)
+    label_loss: str = setting(
+        "softmax", "reading of the squared label loss: softmax scores against tags divided by "
+        "their sum (HCP), or sigmoid scores against 0/1 tags", paper="§3.2",
+        choices=("softmax", "sigmoid"),
+    )
+    start_from: str = setting(
+        "weights", "where M_t starts for t > 1: --weights, or M_{t−1}",
+        choices=("weights", "previous"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MineRegions(Config):
+    """F_t: CAM heatmaps above a threshold."""
+
+    train_split: str = setting("train", "split that is trained on")
+    step: int = setting(1, "erase step t", paper="Algorithm 1", low=1)
+    threshold_rule: str = setting(
+        "fraction_of_max", "fraction_of_max: above δ·max of the heatmap; top_pixels: the δ share "
+        "of pixels with the largest values", paper="§4.1", choices=("fraction_of_max", "top_pixels"),
+    )
+    threshold: float = setting(0.2, "δ", paper="§4.1", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeMasks(Config):
+    """S = F ∪ B with the three ignore rules."""
+
+    train_split: str = setting("train", "split that is trained on")
+    merge_steps: int = setting(3, "erase steps merged into the masks", paper="§4.3.1", low=1)
+    background_threshold: float = setting(
+        0.12, "normalised saliency below which a pixel is background", paper="§4.1", low=0
+    )
+    indoor_background_threshold: float = setting(
+        0.06, "the same for images with an indoor tag", paper="§4.1", low=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSegmenter(Network, Solver):
+    """The two-branch segmenter; --psl=none is vanilla LargeFOV."""
+
+    train_split: str = setting("train", "split that is trained on")
+    name: str = setting("", "model name, RUN/NAME; default no_psl, branch_only or psl")
+    masks: str = setting("", "masks to train on, RUN/masks/NAME; default those of --merge_steps")
+    merge_steps: int = setting(3, "erase steps merged into the masks", paper="§4.3.1", low=1)
+    psl: str = setting(
+        "full", "none: no classification branch; branch_only: trained with it; full: and Ŝ",
+        paper="§3.2", choices=("none", "branch_only", "full"),
+    )
+    psl_start_epoch: int = setting(0, "epochs before J(f, Ŝ) joins the loss", low=0)
+    psl_scores: str = setting(
+        "predicted", "v that weighs the maps in training: predicted, the tags, or all ones",
+        paper="§4.3.2", choices=("predicted", "tags", "ones"),
+    )
+    classification_weight: float = setting(1.0, "λ of the squared label loss", low=0)
+    label_loss: str = setting(
+        "softmax", "reading of the squared label loss: softmax scores against tags divided by "
+        "their sum (HCP), or sigmoid scores against 0/1 tags", paper="§3.2",
+        choices=("softmax", "sigmoid"),
+    )
+    pixel_norm: str = setting(
+        "image", "J divides by the labelled pixels of each image (the paper) or of the batch "
+        "(Caffe)", paper="§3.2", choices=("image", "batch"),
+    )
+    start_model: str = setting("", "segmenter of this run to start from, RUN/NAME")
+
+
+# -------------------------------------------------------------------------------------- after
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference(Config):
+    """How a segmenter's output becomes a mask."""
+
+    p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0)
+    crf: bool = setting(True, "clean masks with the dense CRF", paper="§4.1")
+    crf_preset: str = setting(
+        "deeplab", "CRF settings by name", choices=("deeplab", "oaa", "sec", "small")
+    )
+    crf_iterations: int = setting(10, "mean-field iterations", paper="DeepLab", low=1)
+    pixel_limit: int = setting(
+        4_000_000, "larger images are segmented at this many pixels and scaled back",
+        unit="pixels", low=4096,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Relabel(Inference):
+    """The segmenter's own CRF-cleaned output on the training images, as masks for PSL++."""
+
+    train_split: str = setting("train", "split that is trained on")
+    model: str = setting("psl", "segmenter of this run, RUN/MODEL")
+    relabel_tags_only: bool = setting(
+        False, "drop classes that are not among an image's tags before the masks are made"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class SupervisedMasks(Config):
+    """Copies ground truth to masks, for the supervised ceiling; the one training phase that may."""
+
+    train_split: str = setting("train", "split that is trained on")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate(Inference):
+    """IoU against ground truth."""
+
+    what: str = setting(
+        "model", "model: RUN/MODEL on --split; masks: RUN/masks/MASKS; regions: union of the "
+        "first --merge_steps steps", choices=("model", "masks", "regions"),
+    )
+    split: str = setting("val", "split to evaluate on")
+    model: str = setting("psl", "segmenter of this run, RUN/MODEL")
+    masks: str = setting("", "masks to evaluate, RUN/masks/NAME; default those of --merge_steps")
+    merge_steps: int = setting(3, "erase steps merged", paper="§4.3.1", low=1)
+    with_tags: bool = setting(False, "take the image tags as v (the paper's +GT)", paper="§4.3.2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict(Inference):
+    """Masks and overlays for image files."""
+
+    model: str = setting("psl", "segmenter of this run, RUN/MODEL")
+    images: str = setting("", "an image file or a folder of them")
+    output: str = setting("", "folder for ID.png masks and ID_overlay.png pictures")
+
+
+@dataclasses.dataclass(frozen=True)
+class Export(Config):
+    """A SavedModel with the signatures serve and serve_bytes."""
+
+    model: str = setting("psl", "segmenter of this run, RUN/MODEL")
+    p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0)
+    pixel_limit: int = setting(
+        4_000_000, "larger images are segmented at this many pixels and scaled back",
+        unit="pixels", low=4096,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Report(Config):
+    """One picture panel per class."""
+
+    train_split: str = setting("train", "split that is trained on")
+    panel_images: int = setting(3, "training images in a class's panel", low=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pipeline(Config):
+    """Algorithm 1's loop and what the pipeline runs after it."""
+
+    train_split: str = setting("train", "split that is trained on")
+    val_split: str = setting("val", "split that is evaluated on")
+    max_steps: int = setting(4, "erase steps at most", paper="Algorithm 1", low=1)
+    stop_loss: float = setting(
+        0.0, "stop when M_t's loss over its last epoch is above this (0: never)",
+        paper="§4.3.1", low=0,
+    )
+    stop_loss_ratio: float = setting(
+        0.0, "stop when that loss is above this many times M_1's (0: never)", paper="§4.3.1", low=0
+    )
+    segmenters: str = setting(
+        "no_psl,psl,psl_plus_plus", "segmenters to train, by commas: no_psl, psl, "
+        "psl_plus_plus (needs psl), supervised", paper="§4.3.2",
+    )
+    psl_plus_plus_from: str = setting(
+        "psl", "PSL++ starts from the psl model or from --weights", choices=("psl", "weights")
+    )
+    psl_plus_plus: str = setting(
+        "full", "--psl of the PSL++ round", choices=("none", "branch_only", "full")
+    )
+    dry_run: bool = setting(False, "print the plan and stop")

@@ -1,0 +1,99 @@
+"""Dataclass ↔ absl flags: the only library file that knows absl.flags.
+
+Every program defines the flags of every phase, so one flagfile serves a whole run. A field name
+is a flag. Fields of `Network` and `Solver`, which two networks share, can be narrowed to one:
+`--fc6_dilation=12 --classifier_fc6_dilation=2` gives the segmenter 12 and the classifier 2.
+"""
+
+import dataclasses
+import inspect
+import sys
+
+from absl import app, flags, logging
+
+from aepsl_tf import config
+from aepsl_tf.errors import InputError
+
+_COMMON = {
+    "run_dir": ("", "the run: every file of it lies below this folder"),
+    "restart": (False, "redo this phase although it is finished or was begun with other settings"),
+    "workers": (0, "processes for work on single images; 0 takes all cores"),
+}
+_PREFIXES = {config.TrainClassifier: "classifier_", config.TrainSegmenter: "segmenter_"}
+
+
+def config_classes():
+    """All leaf config dataclasses, in the order they are written."""
+    members = [c for _, c in inspect.getmembers(config, inspect.isclass)]
+    return [
+        c for c in members
+        if issubclass(c, config.Config) and c not in (config.Config, config.Network,
+                                                       config.Solver, config.Inference)
+    ]  # fmt: skip
+
+
+def _define(name, field, default):
+    meta = field.metadata
+    where = f" [{meta['paper']}]" if meta["paper"] else ""
+    unit = f" ({meta['unit']})" if meta["unit"] else ""
+    text = f"{meta['help']}{unit}{where}; default {field.default!r}"
+    if field.type in (bool, "bool"):
+        flags.DEFINE_bool(name, default, text)
+    elif field.type in (int, "int"):
+        flags.DEFINE_integer(name, default, text)
+    elif field.type in (float, "float"):
+        flags.DEFINE_float(name, default, text)
+    elif meta["choices"]:
+        flags.DEFINE_enum(name, default, list(meta["choices"]), text)
+    else:
+        flags.DEFINE_string(name, default, text)
+
+
+def define():
+    """Defines every flag once. Unset flags are None, so each dataclass keeps its own default."""
+    if "run_dir" in flags.FLAGS:
+        return
+    for name, (default, text) in _COMMON.items():
+        kind = {str: flags.DEFINE_string, bool: flags.DEFINE_bool, int: flags.DEFINE_integer}
+        kind[type(default)](name, default, text)
+    for cls in config_classes():
+        for field in dataclasses.fields(cls):
+            if field.name not in flags.FLAGS:
+                _define(field.name, field, None)
+            if cls in _PREFIXES:
+                _define(_PREFIXES[cls] + field.name, field, None)
+
+
+def read(cls, **changes):
+    """A `cls` from the flags: the narrowed flag, else the flag, else the dataclass's default."""
+    values = {}
+    for field in dataclasses.fields(cls):
+        names = [_PREFIXES[cls] + field.name] if cls in _PREFIXES else []
+        for name in [*names, field.name]:
+            if flags.FLAGS[name].value is not None:
+                values[field.name] = flags.FLAGS[name].value
+                break
+    return cls(**values | changes)
+
+
+def common(name):
+    """The value of --run_dir, --restart or --workers."""
+    return flags.FLAGS[name].value
+
+
+def run_app(main):
+    """`app.run` with every flag defined; an `InputError` becomes one line and exit status 1."""
+    define()
+
+    def guarded(argv):
+        logging.set_verbosity(logging.INFO)
+        logging.get_absl_handler().setFormatter(None)
+        if len(argv) > 1:
+            raise app.UsageError(f"unexpected argument {argv[1]!r}: every setting is a --flag")
+        try:
+            main(argv)
+        except InputError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(1)
+
+    app.run(guarded)

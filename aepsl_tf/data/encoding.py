@@ -1,0 +1,85 @@
+"""Pictures as files: what may stay as it is, what is converted once, and palette masks.
+
+Without TensorFlow, so that prediction, data preparation and worker processes can share it.
+"""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from aepsl_tf.errors import InputError
+
+_EXIF_ORIENTATION = 0x0112
+Image.MAX_IMAGE_PIXELS = None  # large pictures are allowed; --pixel_limit bounds the work on them
+
+
+def standard_image(data, where):
+    """An upright RGB JPEG or PNG, untouched where it already is one.
+
+    Anything else (EXIF rotation, CMYK, grey, palette, alpha, 16 bit, WebP, …) becomes a PNG of
+    its RGB pixels; alpha is laid over white.
+
+    Args:
+      data: the file's bytes.
+      where: its name, for errors.
+
+    Returns:
+      (bytes, reason, height, width): reason is "" when the bytes are `data` itself.
+
+    Raises:
+      InputError: not a picture, or a truncated one.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF that we do not read
+            picture = Image.open(io.BytesIO(data))
+            picture.load()
+            upright = picture.getexif().get(_EXIF_ORIENTATION, 1) in (0, 1)
+    except Exception as error:  # Pillow raises a dozen kinds, all mean the same to the user
+        raise InputError(f"{where}: not a readable picture ({error}); replace or leave out") from None
+    reasons = []
+    if picture.format not in ("JPEG", "PNG"):
+        reasons.append(f"format {picture.format}")
+    if not upright:
+        reasons.append("EXIF rotation")
+    if picture.mode != "RGB" or "transparency" in picture.info:
+        reasons.append(f"mode {picture.mode}")
+    if not reasons:
+        return data, "", picture.height, picture.width
+    rgb = to_rgb(ImageOps.exif_transpose(picture))
+    encoded = io.BytesIO()
+    rgb.save(encoded, "PNG", compress_level=6)
+    return encoded.getvalue(), ", ".join(reasons), rgb.height, rgb.width
+
+
+def pixel_sum(encoded):
+    """R, G and B summed over a picture's pixels: three ints."""
+    pixels = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+    return [int(x) for x in pixels.sum(axis=(0, 1), dtype=np.int64)]
+
+
+def to_rgb(picture):
+    """Any Pillow picture → mode RGB; 16 bits are scaled down, alpha is laid over white."""
+    if picture.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip it
+        values = np.asarray(picture).astype(np.float64)
+        picture = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return picture.convert("RGB")
+
+
+def grey_png(values):
+    """uint8 or bool `[H, W]` → greyscale PNG bytes (bool as one bit a pixel, 255 when read)."""
+    encoded = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(values)).save(encoded, "PNG", compress_level=6)
+    return encoded.getvalue()
+
+
+def read_grey_png(png):
+    """The inverse of `grey_png`: uint8 `[H, W]`; one-bit pictures give 0 and 255."""
+    picture = Image.open(io.BytesIO(png))
+    return np.asarray(picture.convert("L") if picture.mode == "1" else picture)

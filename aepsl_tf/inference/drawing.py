@@ -1,0 +1,168 @@
+"""Masks as palette PNGs, and pictures for people: overlays, heat maps, contact sheets."""
+
+import io
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from aepsl_tf.data.voc import BACKGROUND, VOID
+from aepsl_tf.errors import InputError
+
+_INK, _PAPER = (45, 45, 45), (255, 255, 255)
+_HATCH_PERIOD = 8  # pixels between the stripes of void
+_HOTTEST = 225  # turbo's bright red; beyond it the map darkens to brown
+_BORDER_SHADE = 0.3  # class borders keep this much of the picture's brightness
+
+
+def palette_png(mask, palette):
+    """A mask as a palette PNG; the same mask always gives the same bytes.
+
+    Args:
+      mask: uint8 `[H, W]` class ids.
+      palette: uint8 `[256, 3]` RGB.
+    """
+    picture = Image.fromarray(mask)
+    picture.putpalette(palette.tobytes())  # turns greyscale into palette mode, ids unchanged
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def read_mask_png(data, where):
+    """Class ids, uint8 `[H, W]`, of a palette or 8-bit greyscale PNG.
+
+    Args:
+      data: the file's bytes.
+      where: names the file in errors.
+    """
+    try:
+        picture = Image.open(io.BytesIO(data), formats=["PNG"])
+        picture.load()
+    except Exception as error:  # Pillow raises six kinds on broken files, not all its own
+        raise InputError(
+            f"{where}: cannot be read as a PNG ({error}); save the mask again as a palette PNG"
+        ) from error
+    # Pillow stretches greyscale of 1, 2 and 4 bits to 0..255, which would change the ids.
+    bits = data[24]  # the header's bit depth
+    if picture.mode != "P" and (picture.mode, bits) != ("L", 8):
+        raise InputError(
+            f"{where}: expected a palette or greyscale PNG of class ids, got mode {picture.mode} "
+            f"with {bits} bits a channel; save the ids themselves, not their colours"
+        )
+    return np.array(picture, dtype=np.uint8)
+
+
+def overlay(image, mask, palette, alpha=0.55):
+    """The image with each class tinted and outlined, void striped, background untouched.
+
+    Args:
+      image: uint8 `[H, W, 3]` RGB.
+      mask: uint8 `[H, W]` class ids.
+      palette: uint8 `[256, 3]` RGB by class id.
+      alpha: the tint's opacity, 0..1.
+
+    Returns:
+      uint8 `[H, W, 3]` RGB.
+    """
+    _check_size(image, mask, "mask")
+    rows, columns = np.indices(mask.shape)
+    striped = (rows + columns) % _HATCH_PERIOD < _HATCH_PERIOD // 2
+    share = np.where((mask == VOID) & ~striped, 0.4, 1.0)
+    opacity = alpha * np.where(mask == BACKGROUND, 0.0, share)
+    drawn = _blend(image, palette[mask], opacity)
+    # Borders lie inside their class, so they cover no background.
+    ids = np.pad(mask, 1, mode="edge")
+    border = np.zeros(mask.shape, bool)
+    for neighbour in (ids[:-2, 1:-1], ids[2:, 1:-1], ids[1:-1, :-2], ids[1:-1, 2:]):
+        border |= neighbour != mask
+    border &= (mask != BACKGROUND) & (mask != VOID)
+    drawn[border] *= _BORDER_SHADE
+    return np.rint(drawn).astype(np.uint8)
+
+
+def heatmap_overlay(image, heatmap):
+    """The image under a heat map: cold parts keep their colours, hot parts turn yellow to red.
+
+    Args:
+      image: uint8 `[H, W, 3]` RGB.
+      heatmap: float `[H, W]`; negative counts as 0, the rest is scaled by its maximum.
+
+    Returns:
+      uint8 `[H, W, 3]` RGB.
+    """
+    _check_size(image, heatmap, "heatmap")
+    heat = np.maximum(heatmap, 0)
+    heat = heat / (heat.max() or 1)
+    levels = np.rint(_HOTTEST * heat).astype(np.uint8)
+    colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)
+    opacity = 0.2 + 0.45 * heat  # turbo's cold end is dark; more of it would bury the picture
+    return np.rint(_blend(image, colours[:, :, ::-1], opacity)).astype(np.uint8)
+
+
+def _blend(image, colours, opacity):
+    opacity = opacity[:, :, None]
+    return (1 - opacity) * image + opacity * colours
+
+
+def _check_size(image, drawn, name):
+    if image.shape[:2] != drawn.shape:
+        raise InputError(
+            f"cannot draw a {name} {list(drawn.shape)} on an image {list(image.shape)}; "
+            "resize it to the image first"
+        )
+
+
+def panel(rows, cell=180, title=""):
+    """A contact sheet on white: captioned pictures in equal columns.
+
+    Args:
+      rows: lists of `(caption, picture)`, pictures uint8 `[H, W, 3]` RGB of any size; rows may
+        differ in length, and are as high as their tallest picture.
+      cell: side of the square that a picture is fitted into, in pixels.
+      title: a heading above it all, if any.
+
+    Returns:
+      uint8 `[height, width, 3]` RGB.
+    """
+    gap = max(6, cell // 18)
+    caption_font = ImageFont.load_default(size=max(10, cell / 14))
+    title_font = ImageFont.load_default(size=max(13, cell / 9))
+    caption_height = round(1.7 * caption_font.size)
+    top = gap + (round(1.8 * title_font.size) if title else 0)
+
+    fitted = [[(caption, _fit(picture, cell)) for caption, picture in row] for row in rows]
+    heights = [max((picture.height for _, picture in row), default=0) for row in fitted]
+    width = gap + max([1, *map(len, rows)]) * (cell + gap)
+    height = top + sum(row_height + caption_height + gap for row_height in heights)
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        draw.text((gap, gap), _shorten(title, title_font, width - 2 * gap), _INK, title_font)
+    y = top
+    for row, row_height in zip(fitted, heights, strict=True):
+        for column, (caption, picture) in enumerate(row):
+            x = gap + column * (cell + gap)
+            corner = (x + (cell - picture.width) // 2, y + (row_height - picture.height) // 2)
+            sheet.paste(picture, corner)
+            middle = (x + cell // 2, y + row_height + caption_height // 2)
+            text = _shorten(caption, caption_font, cell)
+            draw.text(middle, text, _INK, caption_font, anchor="mm")
+        y += row_height + caption_height + gap
+    return np.array(sheet)
+
+
+def _fit(picture, cell):
+    """The picture scaled so that its longer side is `cell`."""
+    scale = cell / max(picture.shape[:2])
+    size = [max(1, round(side * scale)) for side in (picture.shape[1], picture.shape[0])]
+    return Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS)
+
+
+def _shorten(text, font, width):
+    """The text, cut with an ellipsis if it is wider than `width` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip() + "…"

@@ -1,0 +1,129 @@
+"""Segmentation metrics: PASCAL VOC's mean IoU and what a partly labelled mask adds to it.
+
+IoU = TP / (TP + FP + FN) of a class, summed over the pixels of all images (VOC 2012 devkit).
+"""
+
+import numpy as np
+
+from aepsl_tf.data.voc import VOID
+from aepsl_tf.errors import InputError
+
+
+def confusion_matrix(truth, prediction, num_classes, image_id=""):
+    """Pixel counts, int64 `[num_classes, num_classes]`: rows truth, columns prediction.
+
+    Args:
+      truth: integer `[H, W]` class ids; VOID pixels are left out.
+      prediction: integer `[H, W]` class ids; VOID pixels (unlabelled) are left out.
+      num_classes: the background included.
+      image_id: names the image in errors.
+    """
+    return _count(truth, prediction, num_classes, image_id)[:, :-1]
+
+
+def _count(truth, prediction, num_classes, image_id):
+    """`confusion_matrix` and one more column: pixels that the prediction leaves unlabelled."""
+    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    where = f"image {image_id}: " if image_id else ""
+    if truth.shape != prediction.shape:
+        raise InputError(
+            f"{where}the prediction {list(prediction.shape)} and the truth {list(truth.shape)} "
+            "differ in size; predict at the truth's size"
+        )
+    for name, ids in (("truth", truth), ("prediction", prediction)):
+        bad = ids[((ids < 0) | (ids >= num_classes)) & (ids != VOID)]
+        if bad.size:
+            raise InputError(
+                f"{where}the {name} holds class id {bad[0]}, allowed are 0..{num_classes - 1} and "
+                f"{VOID} (void); check that it was made with this run's classes"
+            )
+    counted = truth != VOID
+    rows = truth[counted].astype(np.int64)
+    columns = prediction[counted].astype(np.int64)
+    columns[columns == VOID] = num_classes
+    shape = (num_classes, num_classes + 1)
+    return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+class Confusion:
+    """Pixel counts summed over images, and the metrics they give.
+
+    Attributes:
+      counts: int64 `[num_classes, num_classes + 1]`; the last column counts unlabelled pixels.
+      images: how many were added.
+    """
+
+    def __init__(self, num_classes):
+        self.counts = np.zeros((num_classes, num_classes + 1), np.int64)
+        self.images = 0
+
+    def add(self, truth, prediction, image_id=""):
+        """Count one image; see `confusion_matrix`."""
+        self.counts += _count(truth, prediction, len(self.counts), image_id)
+        self.images += 1
+
+    def results(self, class_names):
+        """The metrics, ready for JSON; shares are 0..1, and None where nothing was counted.
+
+        Args:
+          class_names: by class id, the background first.
+
+        Returns:
+          A dict. `iou` by class name, its mean `miou`, `pixel_accuracy` and `confusion` see
+          labelled pixels only; `miou_void_wrong` counts an unlabelled pixel as a miss of its true
+          class; `labelled_share` is the labelled part of the pixels with a truth. A class in
+          neither truth nor prediction has IoU None and no part in the mean.
+        """
+        confusion = self.counts[:, :-1]
+        labelled = int(confusion.sum())
+        iou = _iou(confusion, confusion.sum(axis=1))
+        return {
+            "images": self.images,
+            "miou": _mean(iou),
+            "pixel_accuracy": _share(np.trace(confusion), labelled),
+            "labelled_share": _share(labelled, self.counts.sum()),
+            "miou_void_wrong": _mean(_iou(confusion, self.counts.sum(axis=1))),
+            "iou": dict(zip(class_names, iou, strict=True)),
+            "confusion": confusion.tolist(),
+        }
+
+
+def _iou(confusion, truths):
+    """IoU by class, floats or None, of classes with `truths` true pixels."""
+    hits = np.diag(confusion)
+    unions = truths + confusion.sum(axis=0) - hits
+    return [_share(hit, union) for hit, union in zip(hits, unions, strict=True)]
+
+
+def _share(part, whole):
+    return float(part / whole) if whole else None
+
+
+def _mean(values):
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None
+
+
+def format_table(results_by_name, class_names):
+    """An aligned pipe table of `Confusion.results`, one row a result, in percent."""
+    header = ["", "mIoU", "pixel acc.", "labelled", *class_names]
+    rows = [
+        [
+            name.replace("|", "\\|"),
+            *(_percent(result[key]) for key in ("miou", "pixel_accuracy", "labelled_share")),
+            *(_percent(result["iou"][class_name]) for class_name in class_names),
+        ]
+        for name, result in results_by_name.items()
+    ]
+    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+
+    def line(cells):
+        first, *numbers = (c.rjust(w) for c, w in zip(cells, widths, strict=True))
+        return f"| {' | '.join([cells[0].ljust(len(first)), *numbers])} |"
+
+    return "\n".join(line(cells) for cells in (header, rule, *rows))
+
+
+def _percent(share):
+    return "-" if share is None else f"{100 * share:.1f}"

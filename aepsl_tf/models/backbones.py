@@ -1,0 +1,204 @@
+"""DeepLab-LargeFOV on VGG-16, cut in two: a frozen part and a tuned part.
+
+Chen et al., "Semantic Image Segmentation with Deep Convolutional Nets and Fully Connected CRFs"
+(LargeFOV): 3×3 max pools, pool4 and pool5 with stride 1, conv5 dilated by 2, an average pool5a,
+fc6 as a dilated 3×3 convolution, fc7 as a 1×1. Output stride 8: 8k+1 pixels give k+1 cells.
+"""
+
+import os
+import zlib
+
+import h5py
+import keras
+import numpy as np
+import tensorflow as tf
+
+from aepsl_tf.data.transforms import INPUT_MEAN
+from aepsl_tf.errors import InputError
+
+# Filters of conv1…conv5 (each inner tuple one block) and of fc6 = fc7.
+_SIZES = {
+    "vgg16": (((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3), 1024),
+    "vgg16_small": (((16,), (32,), (48,), (64,), (64,)), 128),
+}
+_FREEZE_BLOCKS = {"none": 0, "conv3": 3, "conv4": 4, "pool5a": 5}
+
+
+@keras.saving.register_keras_serializable("aepsl_tf")
+class CaffeInput(keras.layers.Layer):
+    """RGB 0..255 `[B, H, W, 3]` → BGR minus the mean that the ImageNet weights were trained with."""
+
+    def call(self, images):
+        return tf.cast((images - tf.constant(INPUT_MEAN))[..., ::-1], self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable("aepsl_tf")
+class DilatedConv2D(keras.layers.Conv2D):
+    """Conv2D whose dilation runs natively.
+
+    On a CPU Keras goes through SpaceToBatch, which is slower and, in bfloat16, gives wrong bias
+    gradients. The native op trains on a CPU with oneDNN alone, so without it Keras's way stays.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+            return super().convolution_op(inputs, kernel)
+        return tf.nn.conv2d(
+            inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate
+        )
+
+
+@keras.saving.register_keras_serializable("aepsl_tf")
+class CaffeAveragePool(keras.layers.Layer):
+    """pool5a: 3×3 average, stride 1, that divides by 9 at the borders too, as Caffe does."""
+
+    def call(self, x):
+        x = tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]])
+        return tf.nn.avg_pool2d(x, 3, 1, "VALID")
+
+
+def _conv(filters, kernel, dilation, name, seed):
+    # A seed a layer: the same start in every process, and no two layers alike.
+    init = keras.initializers.HeNormal(seed=zlib.crc32(f"{seed}/{name}".encode()))
+    return DilatedConv2D(
+        filters, kernel, padding="same", dilation_rate=dilation, activation="relu",
+        kernel_initializer=init, name=name,
+    )  # fmt: skip
+
+
+def _blocks(backbone, fc6_dilation, dropout, seed):
+    """The layers in order: five convolution blocks (their pools included), then the head."""
+    blocks, fc = _SIZES[backbone]
+    stages = []
+    for number, filters in enumerate(blocks, start=1):
+        dilation = 2 if number == 5 else 1
+        stage = [
+            _conv(f, 3, dilation, f"block{number}_conv{i}", seed)
+            for i, f in enumerate(filters, start=1)
+        ]
+        stride = 2 if number <= 3 else 1
+        stage.append(keras.layers.MaxPool2D(3, stride, "same", name=f"pool{number}"))
+        stages.append(stage)
+    stages[-1].append(CaffeAveragePool(name="pool5a"))
+    stages.append([
+        _conv(fc, 3, fc6_dilation, "fc6", seed),
+        keras.layers.Dropout(dropout, seed=2 * seed + 1, name="drop6"),
+        _conv(fc, 1, 1, "fc7", seed),
+        keras.layers.Dropout(dropout, seed=2 * seed + 2, name="drop7"),
+    ])  # fmt: skip
+    return stages
+
+
+def feature_channels(backbone):
+    """Channels of fc7."""
+    return _SIZES[backbone][1]
+
+
+def build(config):
+    """The trunk in two Keras models.
+
+    Args:
+      config: a `config.Network` with, for training, `Solver`'s dropout and seed.
+
+    Returns:
+      (frozen, tuned): `frozen` maps RGB images `[B, H, W, 3]` in 0..255 to features and holds the
+      layers through `config.freeze_through`; `tuned` maps those features to fc7 `[B, h, w, K]`.
+    """
+    stages = _blocks(
+        config.backbone, config.fc6_dilation, getattr(config, "dropout", 0.5),
+        getattr(config, "seed", 0),
+    )  # fmt: skip
+    cut = _FREEZE_BLOCKS[config.freeze_through]
+    images = keras.Input([None, None, 3], name="images")
+    x = CaffeInput(name="caffe_input")(images)
+    for layer in sum(stages[:cut], []):
+        x = layer(x)
+    frozen = keras.Model(images, x, name="frozen")
+    frozen.trainable = False
+    features = keras.Input([None, None, x.shape[-1]], name="features")
+    x = features
+    for layer in sum(stages[cut:], []):
+        x = layer(x)
+    return frozen, keras.Model(features, x, name="tuned")
+
+
+def load_weights(parts, weights, backbone):
+    """Fills the trunk's convolutions with pretrained weights, by layer name.
+
+    Args:
+      parts: the models `build` returned.
+      weights: "none" leaves the random start; "imagenet" downloads Keras's VGG-16; a path names
+        a weights file for `keras.applications.VGG16`, with or without its top. With the top,
+        fc6 and fc7 are its fully connected layers decimated (DeepLab); without, they stay random.
+      backbone: "vgg16"; others have no ImageNet weights.
+
+    Raises:
+      InputError: the file does not fit, with the layer that does not.
+    """
+    if weights == "none":
+        return
+    if backbone != "vgg16":
+        raise InputError(
+            f"--weights={weights}: --backbone={backbone} has no ImageNet weights; give --weights=none"
+        )
+    source = _vgg16(weights)
+    layers = {layer.name: layer for part in parts for layer in part.layers if layer.weights}
+    for name, layer in layers.items():
+        if name in ("fc6", "fc7"):
+            continue
+        _assign(layer, source.get_layer(name).get_weights(), weights)
+    if any(layer.name == "fc1" for layer in source.layers):
+        for ours, theirs, shape in (("fc6", "fc1", (7, 7, 512, 4096)), ("fc7", "fc2", (1, 1, 4096, 4096))):  # fmt: skip
+            kernel, bias = source.get_layer(theirs).get_weights()
+            _assign(layers[ours], decimate(kernel.reshape(shape), bias), weights)
+
+
+def decimate(kernel, bias, size=3, channels=1024):
+    """Every n-th tap and channel of a fully connected layer as a convolution (DeepLab, §3.1).
+
+    Args:
+      kernel: `[h, w, in, out]`; bias: `[out]`.
+
+    Returns:
+      [kernel `[size, size, in', channels]` (size 1 where h is 1), bias `[channels]`]; `in'` is
+      decimated alike when the input is itself a decimated layer.
+    """
+    rows = np.linspace(0, kernel.shape[0] - 1, min(size, kernel.shape[0])).round().astype(int)
+    out = np.arange(0, kernel.shape[3], kernel.shape[3] // channels)[:channels]
+    kernel = kernel[rows][:, rows][..., out]
+    if kernel.shape[2] > channels:
+        kernel = kernel[:, :, :: kernel.shape[2] // channels][:, :, :channels]
+    return [kernel, bias[out]]
+
+
+def _vgg16(weights):
+    if weights == "imagenet":
+        try:
+            return keras.applications.VGG16(include_top=False, weights="imagenet")
+        except Exception as error:  # urllib's many faces: no network, proxy, 404
+            raise InputError(
+                f"--weights=imagenet cannot be downloaded ({error}): give --weights=FILE"
+            ) from error
+    try:
+        with h5py.File(weights) as file:
+            names = []
+            file.visit(names.append)
+        top = any("fc1" in name for name in names)
+        model = keras.applications.VGG16(include_top=top, weights=None)
+        model.load_weights(weights)
+        return model
+    except FileNotFoundError:
+        raise InputError(f"--weights={weights}: no such file") from None
+    except Exception as error:  # h5py and Keras raise OSError, ValueError, KeyError, …
+        first = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"--weights={weights}: expected weights of keras.applications.VGG16, with or without "
+            f"its top ({first})"
+        ) from error
+
+
+def _assign(layer, values, weights):
+    have, need = [v.shape for v in values], [tuple(w.shape) for w in layer.weights]
+    if have != need:
+        raise InputError(f"--weights={weights}: layer {layer.name} needs {need}, the file has {have}")
+    layer.set_weights(values)

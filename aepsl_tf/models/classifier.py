@@ -1,0 +1,61 @@
+"""The AE classifier M_t (§3.1): LargeFOV trunk, global average pooling on fc7, fully connected."""
+
+import keras
+import tensorflow as tf
+
+from aepsl_tf.models import backbones, losses, replicas
+
+
+class Classifier(keras.Model):
+    """Image-level classifier.
+
+    Args:
+      config: `config.TrainClassifier` (or any `Network` with `label_loss`).
+      num_classes: foreground classes C.
+    """
+
+    def __init__(self, config, num_classes):
+        super().__init__(name="classifier")
+        self.config, self.num_classes = config, num_classes
+        self.frozen, trunk = backbones.build(config)
+        fc8 = keras.layers.Dense(
+            num_classes, dtype="float32", name="fc8",
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=config.seed + 7),
+        )  # fmt: skip
+        pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="gap")(trunk.output)
+        self.tuned = keras.Model(trunk.input, [trunk.output, fc8(pooled)], name="tuned")
+        self.fc8 = fc8
+
+    def load_pretrained(self, weights):
+        """Fills the trunk; see `backbones.load_weights`."""
+        backbones.load_weights([self.frozen, self.tuned], weights, self.config.backbone)
+
+    def last_layers(self):
+        """Variables that learn at --last_layer_rate."""
+        return self.fc8.weights
+
+    def call(self, images, training=False):
+        """RGB `[B, H, W, 3]` in 0..255 → label logits `[B, C]`."""
+        return self.tuned(self.frozen(images), training=training)[1]
+
+    def maps(self, features):
+        """Features of the frozen part → (fc7 `[B, h, w, K]`, label logits `[B, C]`)."""
+        return self.tuned(features, training=False)
+
+    def class_weights(self):
+        """fc8's kernel `[K, C]`: what class activation maps weigh fc7 with."""
+        return self.fc8.kernel
+
+    def train_step(self, batch):
+        """One step on {"image" or "features", "labels"}; returns the batch's mean loss."""
+        features = batch["features"] if "features" in batch else self.frozen(batch["image"])
+        reading = self.config.label_loss
+        with tf.GradientTape() as tape:
+            _, logits = self.tuned(features, training=True)
+            per_image = losses.squared_label_loss(
+                losses.label_targets(batch["labels"], reading), losses.label_scores(logits, reading)
+            )
+            loss = tf.reduce_sum(per_image) / replicas.total(tf.shape(per_image)[0])
+        variables = self.tuned.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return {"loss": loss}

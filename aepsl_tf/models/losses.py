@@ -1,0 +1,75 @@
+"""The paper's losses, one pure function an equation. All in float32, one value an image."""
+
+import tensorflow as tf
+
+from aepsl_tf.data.voc import VOID
+
+
+def squared_label_loss(targets, scores):
+    """Squared label prediction loss (§3.1, §3.2; HCP, Wei et al. 2016), summed over classes.
+
+    Args:
+      targets: float `[B, C]`: tags as 0/1, or divided by their sum for the softmax reading.
+      scores: float `[B, C]`: v, sigmoid or softmax.
+
+    Returns:
+      float32 `[B]`.
+    """
+    return tf.reduce_sum(tf.square(targets - scores), axis=-1)
+
+
+def label_scores(logits, reading):
+    """v: classification confidences `[B, C]` in 0..1, by the `softmax` or `sigmoid` reading."""
+    logits = tf.cast(logits, tf.float32)
+    return tf.nn.softmax(logits) if reading == "softmax" else tf.nn.sigmoid(logits)
+
+
+def label_targets(labels, reading):
+    """What the scores should be: 0/1 tags `[B, C]`, divided by their sum for softmax."""
+    if reading == "sigmoid":
+        return labels
+    return tf.math.divide_no_nan(labels, tf.reduce_sum(labels, axis=-1, keepdims=True))
+
+
+def segmentation_loss(logits, mask):
+    """J(f, S) (§3.2): cross-entropy over the labelled pixels of each image, by their number.
+
+    Args:
+      logits: `[B, h, w, C+1]` before softmax.
+      mask: integer `[B, h, w]`: class ids, 255 (VOID) where unlabelled.
+
+    Returns:
+      float32 `[B]`; 0, with zero gradient, where an image has no labelled pixel.
+    """
+    total, labelled = segmentation_loss_sums(logits, mask)
+    return tf.math.divide_no_nan(total, labelled)
+
+
+def segmentation_loss_sums(logits, mask):
+    """J's numerator and denominator, float32 `[B]` each: summed cross-entropy, labelled pixels."""
+    mask = tf.cast(mask, tf.int32)
+    valid = mask != VOID
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.where(valid, mask, 0), logits=tf.cast(logits, tf.float32)
+    )
+    losses = tf.where(valid, losses, 0.0)
+    return tf.reduce_sum(losses, [1, 2]), tf.reduce_sum(tf.cast(valid, tf.float32), [1, 2])
+
+
+def prohibitive_mask(probabilities, scores, labels):
+    """Ŝ = max{[1, v] ⊗ f} (§3.2): the online mask, 255 where its class is outside O^seg.
+
+    Args:
+      probabilities: f, `[B, h, w, C+1]`, background first.
+      scores: v, `[B, C]`.
+      labels: O, 0/1 `[B, C]`; the background always belongs to O^seg.
+
+    Returns:
+      int32 `[B, h, w]` without gradient.
+    """
+    ones = tf.ones_like(scores[:, :1])
+    weights = tf.concat([ones, scores], axis=-1)[:, None, None]
+    mask = tf.argmax(probabilities * weights, axis=-1, output_type=tf.int32)
+    allowed = tf.concat([ones, tf.cast(labels, ones.dtype)], axis=-1) > 0
+    mask = tf.where(tf.gather(allowed, mask, batch_dims=1), mask, VOID)
+    return tf.stop_gradient(mask)

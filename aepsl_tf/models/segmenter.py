@@ -1,0 +1,107 @@
+"""The dual-branch segmenter (§3.2): LargeFOV with a classification branch, trained by PSL."""
+
+import keras
+import tensorflow as tf
+
+from aepsl_tf.models import backbones, losses, replicas
+
+
+class Segmenter(keras.Model):
+    """Pixel classifier with, unless --psl=none, a classification branch on the same trunk.
+
+    Objective of an image: J(f, S) + J(f, Ŝ) + λ · squared label loss (§3.2).
+
+    Args:
+      config: `config.TrainSegmenter`.
+      num_classes: foreground classes C; the network predicts C + 1.
+    """
+
+    def __init__(self, config, num_classes):
+        super().__init__(name="segmenter")
+        self.config, self.num_classes = config, num_classes
+        self.frozen, trunk = backbones.build(config)
+
+        def init(shift):
+            return keras.initializers.RandomNormal(stddev=0.01, seed=config.seed + shift)
+
+        self.fc8_seg = keras.layers.Conv2D(
+            num_classes + 1, 1, dtype="float32", name="fc8_seg", kernel_initializer=init(8)
+        )
+        outputs = {"logits": self.fc8_seg(trunk.output)}
+        self.fc8_cls = None
+        if config.psl != "none":
+            pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="gap")(trunk.output)
+            self.fc8_cls = keras.layers.Dense(
+                num_classes, dtype="float32", name="fc8_cls", kernel_initializer=init(9)
+            )
+            outputs["label_logits"] = self.fc8_cls(pooled)
+        self.tuned = keras.Model(trunk.input, outputs, name="tuned")
+        # 0 during the warm-up of --psl_start_epoch, then 1; not a weight, nothing to save.
+        self.psl_active = tf.Variable(0.0, trainable=False, name="psl_active")
+
+    def load_pretrained(self, weights):
+        """Fills the trunk; see `backbones.load_weights`."""
+        backbones.load_weights([self.frozen, self.tuned], weights, self.config.backbone)
+
+    @property
+    def has_scores(self):
+        return self.fc8_cls is not None
+
+    def last_layers(self):
+        """Variables that learn at --last_layer_rate."""
+        return self.fc8_seg.weights + (self.fc8_cls.weights if self.has_scores else [])
+
+    def call(self, images, training=False):
+        """RGB `[B, H, W, 3]` in 0..255 → {"logits": `[B, h, w, C+1]`, "label_logits": `[B, C]`}."""
+        return self.tuned(self.frozen(images), training=training)
+
+    def scores(self, outputs):
+        """v `[B, C]` from the outputs, or None without a classification branch."""
+        if not self.has_scores:
+            return None
+        return losses.label_scores(outputs["label_logits"], self.config.label_loss)
+
+    def _training_scores(self, scores, labels):
+        return {"predicted": scores, "tags": labels, "ones": tf.ones_like(labels)}[
+            self.config.psl_scores
+        ]
+
+    def _j(self, logits, mask):
+        """J, already divided so that the sum over the (global) batch is its mean."""
+        total, labelled = losses.segmentation_loss_sums(logits, mask)
+        if self.config.pixel_norm == "batch":
+            return tf.reduce_sum(total) / replicas.total(tf.reduce_sum(labelled))
+        per_image = tf.math.divide_no_nan(total, labelled)
+        return tf.reduce_sum(per_image) / replicas.total(tf.shape(total)[0])
+
+    def train_step(self, batch):
+        """One step on {"image" or "features", "labels", "mask"}; returns the parts of the loss."""
+        config, labels, mask = self.config, batch["labels"], batch["mask"]
+        features = batch["features"] if "features" in batch else self.frozen(batch["image"])
+        with tf.GradientTape() as tape:
+            outputs = self.tuned(features, training=True)
+            logits = outputs["logits"]
+            parts = {"j": self._j(logits, mask)}
+            loss = parts["j"]
+            if self.has_scores:
+                scores = self.scores(outputs)
+                targets = losses.label_targets(labels, config.label_loss)
+                per_image = losses.squared_label_loss(targets, scores)
+                parts["label"] = tf.reduce_sum(per_image) / replicas.total(tf.shape(per_image)[0])
+                loss += config.classification_weight * parts["label"]
+            if config.psl == "full":
+                online = losses.prohibitive_mask(
+                    tf.nn.softmax(logits), self._training_scores(scores, labels), labels
+                )
+                parts["j_hat"] = self._j(logits, online) * self.psl_active
+                loss += parts["j_hat"]
+        variables = self.tuned.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return {"loss": loss} | parts
+
+
+class PslWarmup(keras.callbacks.Callback):
+    """Lets J(f, Ŝ) join the loss at --psl_start_epoch."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.psl_active.assign(float(epoch >= self.model.config.psl_start_epoch))

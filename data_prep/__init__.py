@@ -1,0 +1,1 @@
+"""Data preparation: pictures, tags and saliency maps into TFRecords."""

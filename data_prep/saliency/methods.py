@@ -1,0 +1,274 @@
+"""Saliency maps: two classical methods, any ONNX salient-object network, or a folder of maps.
+
+Every map is float32 `[H, W]` in [0, 1], as large as its image: 0 is the least and 1 the most
+salient pixel of that image ("normalized saliency value", §4.1). Pool workers import this module, so
+it stays free of TensorFlow.
+"""
+
+import functools
+import pathlib
+
+import cv2
+import numpy as np
+import onnxruntime
+
+from aepsl_tf.errors import InputError
+
+METHODS = ("spectral_residual", "fine_grained", "onnx", "folder")
+
+_DYNAMIC_SIDE = 320
+"""Input side for networks that leave it open; U-2-Net and its kin are trained at 320."""
+_IMAGENET_MEAN = np.float32([0.485, 0.456, 0.406])
+_IMAGENET_STD = np.float32([0.229, 0.224, 0.225])
+
+
+def normalize(saliency):
+    """Stretches a map to [0, 1]: finite numbers `[H, W]` -> float32 `[H, W]`, all 0 if uniform."""
+    # Float64 keeps the difference of two extremes exact whatever the input type is.
+    saliency = np.asarray(saliency, np.float64)
+    low, high = saliency.min(), saliency.max()
+    if low == high:
+        return np.zeros(saliency.shape, np.float32)
+    return ((saliency - low) / (high - low)).astype(np.float32)
+
+
+def spectral_residual(image):
+    """What is unusual in the log spectrum (Hou & Zhang, CVPR 2007), seen at 64×64 pixels.
+
+    uint8 RGB `[H, W, 3]` -> float32 `[H, W]` in [0, 1].
+    """
+    return _opencv_saliency("StaticSaliencySpectralResidual_create", image)
+
+
+def fine_grained(image):
+    """Centre-surround contrast at full resolution (Montabone & Soto, IVC 2010).
+
+    uint8 RGB `[H, W, 3]` -> float32 `[H, W]` in [0, 1].
+    """
+    return _opencv_saliency("StaticSaliencyFineGrained_create", image)
+
+
+def _opencv_saliency(factory, image):
+    if not hasattr(cv2, "saliency"):
+        raise InputError(
+            f"OpenCV {cv2.__version__} has no saliency module; replace the installed opencv "
+            "package by opencv-contrib-python-headless"
+        )
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)  # both methods look at intensity alone
+    if grey.min() == grey.max():
+        # The spectrum of a constant is rounding noise, which `normalize` would blow up to [0, 1].
+        return np.zeros(grey.shape, np.float32)
+    done, saliency = getattr(cv2.saliency, factory)().computeSaliency(grey)
+    if not done:
+        raise InputError(
+            f"OpenCV {cv2.__version__}: {factory} failed on a {grey.shape[1]}×{grey.shape[0]} "
+            "image; reinstall opencv-contrib-python-headless"
+        )
+    return normalize(saliency)
+
+
+class OnnxSaliency:
+    """A salient-object network in ONNX form, for example U-2-Net (Qin et al., PR 2020).
+
+    The network takes one float32 input `[N, 3, h, w]`: RGB divided by the image's maximum, then
+    ImageNet's mean and deviation, as U-2-Net is fed. Sides that are left open become 320. Its first
+    output is the map, `[1, 1, h', w']` or the same without the ones, larger meaning more salient.
+    """
+
+    def __init__(self, model_path, threads=1):
+        self._path = _existing_model(model_path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads  # worker processes share the cores among them
+        options.inter_op_num_threads = 1
+        options.use_deterministic_compute = True
+        options.log_severity_level = 4  # what goes wrong is raised, once, in our words
+        try:
+            self._session = onnxruntime.InferenceSession(
+                self._path, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's errors have no base class of their own
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"{self._path}: cannot be loaded as an ONNX model ({reason}); give a salient-"
+                "object network exported to ONNX, such as u2netp.onnx"
+            ) from error
+
+        inputs = self._session.get_inputs()
+        if not (len(inputs) == 1 and _is_image_batch(inputs[0])):
+            found = ", ".join(f"{i.type} {i.shape}" for i in inputs)
+            raise InputError(
+                f"{self._path}: expected one float input [N, 3, H, W] that admits N = 1, found "
+                f"{found}; export the network for one RGB image, channels first"
+            )
+        self._input = inputs[0].name
+        self._output = self._session.get_outputs()[0].name
+        # Open dimensions come as names or None.
+        self._size = tuple(d if isinstance(d, int) else _DYNAMIC_SIDE for d in inputs[0].shape[2:])
+
+    def __call__(self, image):
+        """uint8 RGB `[H, W, 3]` -> float32 `[H, W]` in [0, 1], resized bilinearly."""
+        small = _resize(image, *self._size).astype(np.float32)
+        small = (small / max(small.max(), 1) - _IMAGENET_MEAN) / _IMAGENET_STD
+        batch = np.ascontiguousarray(small.transpose(2, 0, 1)[np.newaxis])
+        output = self._session.run([self._output], {self._input: batch})[0]
+        saliency = output.reshape(output.shape[-2:]) if _is_one_map(output) else None
+        if saliency is None:
+            raise InputError(
+                f"{self._path}: expected one map [1, 1, h, w] as first output, found "
+                f"{list(np.shape(output))}; export the network with its fused saliency map first"
+            )
+        if not np.isfinite(saliency).all():
+            raise InputError(
+                f"{self._path}: the network's map holds values that are not finite; export it again"
+            )
+        return normalize(_resize(saliency.astype(np.float32), *image.shape[:2]))
+
+
+def _existing_model(path):
+    if not pathlib.Path(path).is_file():
+        raise InputError(
+            f"ONNX model {str(path)!r}: no such file; give the path of a salient-object network, "
+            "such as u2netp.onnx"
+        )
+    return str(path)
+
+
+def _is_image_batch(tensor):
+    shape = tensor.shape
+    return (
+        tensor.type == "tensor(float)"
+        and len(shape) == 4
+        and shape[1] == 3
+        and (shape[0] == 1 or not isinstance(shape[0], int))
+    )
+
+
+def _is_one_map(output):
+    return np.ndim(output) >= 2 and output.size and output.size == np.prod(output.shape[-2:])
+
+
+def _resize(array, height, width):
+    """Bilinear; the array itself where the size is right already."""
+    if array.shape[:2] == (height, width):
+        return array
+    return cv2.resize(array, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+class FolderSaliency:
+    """Maps made elsewhere: `ID.png`, `ID.jpg` or `ID.npy` in one folder, the first of these found.
+
+    Pictures are grey, 8 or 16 bit; arrays hold finite real numbers `[h, w]`. Larger means more
+    salient. A map of another size than its image is resized bilinearly.
+    """
+
+    SUFFIXES = (".png", ".jpg", ".npy")
+
+    def __init__(self, maps_dir):
+        self._dir = pathlib.Path(maps_dir)
+        if not self._dir.is_dir():
+            raise InputError(
+                f"saliency maps {str(maps_dir)!r}: no such folder; give the folder that holds one "
+                "map per image"
+            )
+
+    def map_for(self, image_id, height, width):
+        """float32 `[height, width]` in [0, 1], stretched like every other method's map."""
+        names = [image_id + suffix for suffix in self.SUFFIXES]
+        path = next((self._dir / n for n in names if (self._dir / n).is_file()), None)
+        if path is None:
+            raise InputError(
+                f"{self._dir}: no saliency map for image {image_id} (looked for "
+                f"{', '.join(names)}); add it or compute maps with another method"
+            )
+        read = _read_array if path.suffix == ".npy" else _read_grey
+        return normalize(_resize(read(path).astype(np.float32), height, width))
+
+
+def _read_grey(path):
+    """A grey picture as it is stored: uint8 or uint16 `[h, w]`."""
+    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if picture is None:
+        raise InputError(f"{path}: cannot be read as a picture; write the saliency map again")
+    if picture.ndim == 3 and picture.shape[2] == 3 and (picture == picture[..., :1]).all():
+        picture = picture[..., 0]  # grey stored as RGB or by palette
+    if picture.ndim != 2:
+        raise InputError(
+            f"{path}: a saliency map must be grey without alpha, 8 or 16 bit, found "
+            f"{picture.shape[2]} channels; save it as a grey picture"
+        )
+    return picture
+
+
+def _read_array(path):
+    """A real array `[h, w]` of NumPy's own file format."""
+    try:
+        with path.open("rb") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(
+            f"{path}: cannot be read as a NumPy array ({error}); write it with numpy.save"
+        ) from error
+    if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
+        raise InputError(
+            f"{path}: a saliency map must be real numbers [H, W], found {array.dtype} "
+            f"{list(array.shape)}; save one map per file"
+        )
+    if not np.isfinite(array).all():
+        raise InputError(f"{path}: the map holds values that are not finite; write it again")
+    return array
+
+
+def build(method, *, onnx_model="", maps_dir="", image_side_limit=0):
+    """The method as a picklable function, so that it can go to a pool of spawned processes.
+
+    Args:
+      method: one of `METHODS`.
+      onnx_model: the network of method "onnx"; each process loads it once, at its first image.
+      maps_dir: the folder of method "folder".
+      image_side_limit: compute on images shrunk to this longer side and enlarge the map; 0: on
+        images as they are. Without effect on method "folder".
+
+    Returns:
+      (image_id: str, image: uint8 RGB `[H, W, 3]`) -> float32 `[H, W]` in [0, 1].
+    """
+    if image_side_limit < 0:
+        raise InputError(f"image side limit {image_side_limit}: give pixels, or 0 for no limit")
+    if method == "folder":
+        return functools.partial(_imported, FolderSaliency(maps_dir))
+    if method == "onnx":
+        compute = functools.partial(_run_onnx, _existing_model(onnx_model))
+    elif method == "spectral_residual":
+        compute = spectral_residual
+    elif method == "fine_grained":
+        compute = fine_grained
+    else:
+        raise InputError(f"unknown saliency method {method!r}; choose from: {', '.join(METHODS)}")
+    return functools.partial(_computed, compute, image_side_limit)
+
+
+def _imported(folder, image_id, image):
+    return folder.map_for(image_id, *image.shape[:2])
+
+
+def _computed(compute, side_limit, image_id, image):
+    del image_id  # only imported maps go by name
+    height, width = image.shape[:2]
+    scale = side_limit / max(height, width)
+    if not 0 < scale < 1:
+        return compute(image)
+    # Averaging over areas: bilinear sampling would alias when it shrinks by more than two.
+    small = cv2.resize(
+        image,
+        (max(1, round(width * scale)), max(1, round(height * scale))),
+        interpolation=cv2.INTER_AREA,
+    )
+    return normalize(_resize(compute(small), height, width))
+
+
+@functools.cache
+def _onnx_of_this_process(model_path):
+    return OnnxSaliency(model_path)
+
+
+def _run_onnx(model_path, image):
+    return _onnx_of_this_process(model_path)(image)

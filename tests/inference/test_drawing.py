@@ -1,0 +1,126 @@
+"""Mask files round-trip exactly; pictures change where they should and nowhere else."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aepsl_tf.data.voc import VOC, VOID
+from aepsl_tf.errors import InputError
+from aepsl_tf.inference.drawing import (
+    heatmap_overlay,
+    overlay,
+    palette_png,
+    panel,
+    read_mask_png,
+)
+
+PALETTE = VOC.palette()
+
+
+def png(picture):
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def noise(height=40, width=60):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (7, 300)])
+def test_palette_png_round_trip(shape):
+    mask = np.resize(np.arange(256, dtype=np.uint8), shape)
+    data = palette_png(mask, PALETTE)
+    assert data == palette_png(mask.copy(), PALETTE)
+    np.testing.assert_array_equal(read_mask_png(data, "m.png"), mask)
+    picture = Image.open(io.BytesIO(data))
+    assert picture.mode == "P"
+    np.testing.assert_array_equal(np.array(picture.convert("RGB")), PALETTE[mask])
+
+
+def test_greyscale_and_small_palettes_are_read_as_ids():
+    ids = np.array([[0, 1], [20, VOID]], np.uint8)
+    np.testing.assert_array_equal(read_mask_png(png(Image.fromarray(ids)), "m"), ids)
+    small = Image.fromarray(np.array([[0, 3], [2, 1]], np.uint8))
+    small.putpalette(PALETTE[:4].tobytes())
+    data = png(small)
+    assert data[24] == 2  # bits
+    np.testing.assert_array_equal(read_mask_png(data, "m"), [[0, 3], [2, 1]])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16", "1"])
+def test_other_modes_are_refused(mode):
+    with pytest.raises(InputError, match=r"a/m\.png: expected a palette or greyscale PNG") as error:
+        read_mask_png(png(Image.new(mode, (3, 2))), "a/m.png")
+    assert "\n" not in str(error.value)
+
+
+def test_broken_files_are_refused():
+    good = palette_png(np.zeros((50, 50), np.uint8), PALETTE)
+    jpeg = io.BytesIO()
+    Image.new("L", (8, 8)).save(jpeg, "JPEG")
+    crc = bytearray(good)
+    crc[20] ^= 1
+    for data in (b"", b"no picture", good[:30], good[:-40], bytes(crc), jpeg.getvalue()):
+        with pytest.raises(InputError, match=r"m\.png: cannot be read as a PNG"):
+            read_mask_png(data, "m.png")
+
+
+def test_overlay_leaves_the_background_and_tints_the_rest():
+    image = noise()
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:25, 5:30] = 12
+    mask[5:25, 30:50] = VOID
+    drawn = overlay(image, mask, PALETTE, alpha=0.5)
+    assert drawn.dtype == np.uint8
+    np.testing.assert_array_equal(drawn[mask == 0], image[mask == 0])
+    expected = image[6:24, 6:29] / 2 + PALETTE[12] / 2
+    np.testing.assert_allclose(drawn[6:24, 6:29], expected, atol=0.51)
+    edge = 0.3 * (image[5:25, 5] / 2 + PALETTE[12] / 2)
+    np.testing.assert_allclose(drawn[5:25, 5], edge, atol=0.51)
+    assert (drawn[mask == VOID] != image[mask == VOID]).any(axis=1).mean() > 0.9
+
+
+def test_overlay_is_transparent_at_alpha_zero_inside_classes():
+    image = noise()
+    np.testing.assert_array_equal(overlay(image, np.full((40, 60), 3, np.uint8), PALETTE, 0), image)
+
+
+def test_heatmap_grows_with_heat_and_ignores_negatives_and_scale():
+    image = np.full((10, 20, 3), 128, np.uint8)
+    heat = np.tile(np.linspace(-1, 1, 20), (10, 1))
+    drawn = heatmap_overlay(image, heat)
+    np.testing.assert_array_equal(drawn, heatmap_overlay(image, 37 * heat.astype(np.float32)))
+    assert (drawn[:, :10] == drawn[0, 0]).all()  # negative is cold
+    red, _, blue = drawn[0, -1].astype(int)
+    assert red > blue + 50
+    cold = drawn[0, 0].astype(int)
+    assert abs(cold - 128).max() < 40
+    np.testing.assert_array_equal(heatmap_overlay(image, -np.ones((10, 20)))[0, 0], drawn[0, 0])
+
+
+def test_sizes_must_agree():
+    with pytest.raises(InputError, match=r"mask \[2, 2\] on an image \[40, 60, 3\]"):
+        overlay(noise(), np.zeros((2, 2), np.uint8), PALETTE)
+    with pytest.raises(InputError, match=r"heatmap \[2, 2\]"):
+        heatmap_overlay(noise(), np.zeros((2, 2)))
+
+
+def test_panel_fits_ragged_rows_and_shows_every_picture():
+    red = np.full((30, 60, 3), (255, 0, 0), np.uint8)
+    blue = np.full((90, 20, 3), (0, 0, 255), np.uint8)
+    sheet = panel([[("a", red), ("a caption far too long for its cell", blue)], [("c", red)]], 80)
+    titled = panel([[("a", red)]], 80, title="A title")
+    assert sheet.dtype == np.uint8
+    assert (sheet[0] == 255).all() and (sheet[:, 0] == 255).all()
+    assert (sheet == (255, 0, 0)).all(axis=2).sum() == 2 * 80 * 40
+    assert (sheet == (0, 0, 255)).all(axis=2).sum() == 80 * 18
+    assert (titled[:20] < 128).any()
+    np.testing.assert_array_equal(titled, panel([[("a", red)]], 80, title="A title"))
+
+
+def test_panel_without_pictures_is_an_empty_sheet():
+    assert (panel([]) == 255).all()
+    assert (panel([[]]) == 255).all()

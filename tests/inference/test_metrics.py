@@ -1,0 +1,153 @@
+"""Metrics against values worked out by hand, and the properties they must have."""
+
+import json
+
+import numpy as np
+import pytest
+
+from aepsl_tf.data.voc import VOID
+from aepsl_tf.errors import InputError
+from aepsl_tf.inference.metrics import Confusion, confusion_matrix, format_table
+
+NAMES = ("background", "cat", "dog")
+
+
+def results(truth, prediction, names=NAMES):
+    confusion = Confusion(len(names))
+    confusion.add(np.array(truth), np.array(prediction))
+    return confusion.results(names)
+
+
+def random_masks(seed=0, classes=4):
+    rng = np.random.default_rng(seed)
+    ids = np.array([*range(classes), VOID], np.uint8)
+    return rng.choice(ids, (9, 11)), rng.choice(ids, (9, 11))
+
+
+def test_confusion_by_hand():
+    truth = np.array([[0, 0], [1, 1]], np.uint8)
+    prediction = np.array([[0, 1], [1, 1]], np.uint8)
+    matrix = confusion_matrix(truth, prediction, 2)
+    assert matrix.dtype == np.int64
+    assert matrix.tolist() == [[1, 1], [0, 2]]
+
+
+def test_void_of_either_leaves_the_confusion():
+    truth = np.array([[0, VOID], [1, 1]], np.uint8)
+    prediction = np.array([[VOID, 1], [1, 0]], np.uint8)
+    assert confusion_matrix(truth, prediction, 2).tolist() == [[0, 0], [1, 1]]
+
+
+def test_results_by_hand():
+    # background: hit 1, missed 1, so 1/2; cat: hits 2, false 1, so 2/3; no dog anywhere.
+    found = results([[0, 0], [1, 1]], [[0, 1], [1, 1]])
+    assert found["iou"] == {"background": 1 / 2, "cat": 2 / 3, "dog": None}
+    assert found["miou"] == pytest.approx(7 / 12)
+    assert found["miou_void_wrong"] == found["miou"]
+    assert found["pixel_accuracy"] == 3 / 4
+    assert found["labelled_share"] == 1
+    assert found["confusion"] == [[1, 1, 0], [0, 2, 0], [0, 0, 0]]
+    assert found["images"] == 1
+
+
+def test_unlabelled_pixels_by_hand():
+    # Labelled: one hit each, cat also takes one background pixel. Two of five are unlabelled.
+    found = results([[0, 0, 1, 1, 2, VOID]], [[0, 1, 1, VOID, VOID, VOID]])
+    assert found["iou"] == {"background": 1 / 2, "cat": 1 / 2, "dog": None}
+    assert found["miou"] == 1 / 2
+    assert found["pixel_accuracy"] == 2 / 3
+    assert found["labelled_share"] == 3 / 5
+    # Misses now: background 1/2, cat 1/3, dog 0.
+    assert found["miou_void_wrong"] == pytest.approx((1 / 2 + 1 / 3 + 0) / 3)
+
+
+def test_a_class_only_predicted_counts_as_zero():
+    assert results([[0, 0]], [[0, 2]])["iou"] == {"background": 1 / 2, "cat": None, "dog": 0}
+
+
+def test_nothing_counted_is_none():
+    for found in (Confusion(3).results(NAMES), results([[VOID]], [[1]])):
+        keys = ("miou", "pixel_accuracy", "labelled_share", "miou_void_wrong")
+        assert [found[key] for key in keys] == [None] * 4
+
+
+def test_perfect_prediction_is_one():
+    truth, _ = random_masks()
+    found = results(truth, np.where(truth == VOID, 0, truth), "abcd")
+    assert set(found["iou"].values()) == {1.0}
+    assert found["miou"] == found["miou_void_wrong"] == found["pixel_accuracy"] == 1
+
+
+def test_swapping_truth_and_prediction_transposes():
+    truth, prediction = random_masks()
+    np.testing.assert_array_equal(
+        confusion_matrix(truth, prediction, 4), confusion_matrix(prediction, truth, 4).T
+    )
+
+
+def test_renaming_classes_or_moving_pixels_keeps_the_metrics():
+    truth, prediction = random_masks()
+    reference = results(truth, prediction, "abcd")
+    ids = np.arange(256)
+    ids[:4] = [2, 0, 3, 1]
+    renamed = results(ids[truth], ids[prediction], "bdac")  # new id 0 is b, once id 1
+    order = np.random.default_rng(1).permutation(truth.size)
+    moved = results(truth.ravel()[order], prediction.ravel()[order], "abcd")
+    assert renamed["iou"] == reference["iou"] == moved["iou"]
+    for key in ("miou", "miou_void_wrong", "pixel_accuracy", "labelled_share"):
+        assert renamed[key] == pytest.approx(reference[key])
+        assert moved[key] == reference[key]
+
+
+def test_pixels_are_summed_over_images_before_dividing():
+    pairs = [random_masks(seed) for seed in range(3)]
+    confusion = Confusion(4)
+    for truth, prediction in pairs:
+        confusion.add(truth, prediction, "some id")
+    truths, predictions = (np.concatenate(masks) for masks in zip(*pairs, strict=True))
+    whole = results(truths, predictions, "abcd")
+    assert confusion.results("abcd") == {**whole, "images": 3}
+
+
+def test_results_survive_json():
+    truth, prediction = random_masks()
+    found = results(truth, prediction, "abcd")
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_254_classes_fit_below_void():
+    truth = np.array([[254, 0]], np.uint8)
+    assert confusion_matrix(truth, truth, 255)[254, 254] == 1
+
+
+def test_bad_input_is_told():
+    good = np.zeros((2, 2), np.uint8)
+    confusion = Confusion(3)
+    with pytest.raises(
+        InputError, match=r"image 2007_1: the prediction holds class id 3, .*0\.\.2"
+    ):
+        confusion.add(good, good + 3, "2007_1")
+    with pytest.raises(InputError, match=r"the truth holds class id 9.*255 \(void\)"):
+        confusion_matrix(good + 9, good, 3)
+    with pytest.raises(InputError, match="class id -1"):
+        confusion_matrix(good, good.astype(int) - 1, 3)
+    with pytest.raises(InputError, match=r"image a: the prediction \[2, 1\] .*\[2, 2\]"):
+        confusion.add(good, good[:, :1], "a")
+    assert confusion.images == 0
+    assert not confusion.counts.any()
+
+
+def test_table():
+    table = format_table(
+        {
+            "ours | CRF": results([[0, 0], [1, 1]], [[0, 1], [1, 1]]),
+            "S": results([[0, 1, 1, 1]], [[0, 1, 1, VOID]]),
+        },
+        NAMES,
+    )
+    assert table.split("\n") == [
+        "|             |  mIoU | pixel acc. | labelled | background |   cat | dog |",
+        "| ----------- | ----: | ---------: | -------: | ---------: | ----: | --: |",
+        "| ours \\| CRF |  58.3 |       75.0 |    100.0 |       50.0 |  66.7 |   - |",
+        "| S           | 100.0 |      100.0 |     75.0 |      100.0 | 100.0 |   - |",
+    ]
