@@ -1,0 +1,1 @@
+"""Records, class sets, transforms and the tf.data chains."""

@@ -1,0 +1,78 @@
+"""The tf.data chains: records in, batches out, each chain in one place."""
+
+import tensorflow as tf
+
+from aepsl_tf.data import records, transforms
+
+
+def picture(row, fill):
+    """The picture of an images or erased row: uint8 `[H, W, 3]`, mined regions filled (§3.1)."""
+    image = transforms.decode_image(row["image/encoded"])
+    if "erased/png" in row:
+        image = transforms.erase(image, row["erased/png"], fill)
+    return image
+
+
+def fill_pixel(images_family):
+    """The training split's mean pixel, uint8 RGB `[3]`: what erased pixels become."""
+    return tf.cast(tf.round(tf.constant(images_family.facts["mean_pixel"])), tf.uint8)
+
+
+def _order_seed(config, epoch):
+    return (config.seed * 1_000_003 + epoch) % 2**31
+
+
+def training_batches(families, config, num_classes, fill, epoch, position):
+    """One epoch of training batches from batch `position` on, a pure function of its arguments.
+
+    Args:
+      families: the images (or erased) family and, for the segmenter, the masks family.
+      config: `config.TrainClassifier` or `config.TrainSegmenter`.
+      fill: see `fill_pixel`.
+
+    Returns:
+      tf.data of {"image" float32 `[B, s, s, 3]`, "labels" `[B, C]`, "mask" uint8 `[B, h, w]`}.
+    """
+    seed = _order_seed(config, epoch)
+
+    def load(index, parts):
+        row = records.parse_zipped(families, parts)
+        draws = tf.stack([tf.constant(seed, tf.int64), index])
+        image = picture(row, fill)
+        mask = transforms.decode_mask(row["mask/png"]) if "mask/png" in row else None
+        if config.input == "crop":
+            image, mask = transforms.random_crop(image, config.input_size, draws, mask)
+        else:
+            image = transforms.warp(image, config.input_size)
+            mask = None if mask is None else transforms.warp_mask(mask, config.input_size)
+        image, mask = transforms.random_mirror(image, draws + [0, 1 << 32], mask)
+        batch = {"image": image,
+                 "labels": transforms.multi_hot(row["image/labels"], num_classes)}  # fmt: skip
+        return batch if mask is None else batch | {"mask": transforms.network_mask(mask)}
+
+    images = families[0].images
+    return (
+        records.dataset(families)
+        # Undecoded records are small, so the whole split can be shuffled.
+        .shuffle(images, seed=seed, reshuffle_each_iteration=False)
+        .enumerate()
+        # After the shuffle and before the decoding: resuming costs only the reading.
+        .skip(position * config.global_batch)
+        .map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(config.global_batch)
+        .prefetch(2)
+    )
+
+
+def warped_pictures(family, size, fill, batch):
+    """All pictures of a family in order, warped: float32 `[B, size, size, 3]`."""
+
+    def load(*parts):
+        return transforms.warp(picture(records.parse_zipped([family], parts), fill), size)
+
+    return (
+        records.dataset([family])
+        .map(load, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch)
+        .prefetch(2)
+    )

@@ -1,0 +1,1 @@
+"""From network output to masks and numbers."""

@@ -1,0 +1,1 @@
+"""Solver, loop and summaries."""
