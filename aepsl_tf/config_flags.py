@@ -13,6 +13,7 @@ from absl import app, flags, logging
 
 from aepsl_tf import config
 from aepsl_tf.errors import InputError
+from aepsl_tf.run_dir import RunDir
 
 _COMMON = {
     "run_dir": ("", "the run: every file of it lies below this folder"),
@@ -97,3 +98,13 @@ def run_app(main):
             sys.exit(1)
 
     app.run(guarded)
+
+
+def run_phase(cls, run):
+    """The command line of a phase: flags → `cls` → `run(settings, run_dir, workers)`."""
+
+    def main(argv):
+        del argv
+        run(read(cls), RunDir(common("run_dir"), common("restart")), common("workers"))
+
+    run_app(main)

@@ -16,7 +16,6 @@ from aepsl_tf.data import encoding, parallel, records
 from aepsl_tf.data.voc import BACKGROUND, VOC, VOID, ClassSet
 from aepsl_tf.errors import InputError
 from aepsl_tf.inference import drawing
-from aepsl_tf.run_dir import RunDir
 
 
 def run(settings, run_dir, workers=0):
@@ -224,11 +223,5 @@ def _mask_row(root, num_classes, id_):
     return {"image/id": id_, "mask/png": encoding.grey_png(mask)}
 
 
-def main(argv):
-    del argv
-    run_dir = RunDir(config_flags.common("run_dir"), config_flags.common("restart"))
-    run(config_flags.read(config.WriteVoc), run_dir, config_flags.common("workers"))
-
-
 if __name__ == "__main__":
-    config_flags.run_app(main)
+    config_flags.run_phase(config.WriteVoc, run)

@@ -1,0 +1,36 @@
+"""Trains M_t (Algorithm 1, line 2).
+
+python -m aepsl_tf.phases.train_classifier --run_dir=RUN --step=1
+"""
+
+from aepsl_tf import config, config_flags
+from aepsl_tf.models.classifier import Classifier
+from aepsl_tf.training import train
+
+
+def run(settings, run_dir, workers=0):
+    """Trains the classifier of one erase step; see `config.TrainClassifier`. Returns its facts."""
+    del workers
+    step, split = settings.step, settings.train_split
+    key = f"train_classifier/step_{step}"
+    inputs = [f"write_voc/{split}"] + ([f"write_erased/step_{step}"] if step > 1 else [])
+    previous = settings.start_from == "previous" and step > 1
+    if previous:
+        inputs.append(f"train_classifier/step_{step - 1}")
+
+    def work(partial):
+        train.start_over()
+        family, fill = train.open_training_split(run_dir, split, step)
+        model = Classifier(settings, len(run_dir.classes()))
+        if previous:
+            train.load_weights(model, run_dir.classifier(step - 1))
+        else:
+            model.load_pretrained(settings.weights)
+        return train.train(model, [family], fill, run_dir, key, partial)
+
+    return run_dir.phase(key, settings, inputs, run_dir.classifier(step), work)
+
+
+
+if __name__ == "__main__":
+    config_flags.run_phase(config.TrainClassifier, run)

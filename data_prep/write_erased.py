@@ -1,0 +1,41 @@
+"""The erased images of step t: I_t = I \\ (F_1 ∪ … ∪ F_{t−1}) (Algorithm 1, line 11).
+
+The original bytes stay, beside them the union of the regions as a one-bit PNG; decoding fills it
+with the mean pixel. Nothing is encoded twice.
+
+python -m data_prep.write_erased --run_dir=RUN --step=2
+"""
+
+import numpy as np
+
+from aepsl_tf import config, config_flags
+from aepsl_tf.data import encoding, records
+from aepsl_tf.errors import InputError
+from aepsl_tf.mining import pseudo_masks
+
+
+def run(settings, run_dir, workers=0):
+    """Writes the erased images of one step ≥ 2; see `config.WriteErased`."""
+    del workers
+    step, split = settings.step, settings.train_split
+    if step < 2:
+        raise InputError(f"--step={step}: the first erased images are those of step 2")
+    key = f"write_erased/step_{step}"
+    inputs = [f"write_voc/{split}", *(f"mine_regions/step_{s}" for s in range(1, step))]
+
+    def work(partial):
+        images = records.Family(run_dir.family(split, "images"))
+        merged = pseudo_masks.MergedRegions(run_dir, step - 1)
+
+        def rows(shard):
+            for row, (_, regions) in zip(images.read(shard), merged.read(shard), strict=True):
+                union = np.any(regions, axis=0)
+                yield row | {"erased/png": encoding.grey_png(union)}
+
+        records.write_family(partial, "erased", images.counts, rows, description=key)
+
+    run_dir.phase(key, settings, inputs, run_dir.training_images(split, step), work)
+
+
+if __name__ == "__main__":
+    config_flags.run_phase(config.WriteErased, run)
