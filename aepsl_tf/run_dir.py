@@ -78,6 +78,7 @@ class RunDir:
             raise InputError("--run_dir is empty: name the folder that holds this run's files")
         self.root = pathlib.Path(root)
         self.restart = restart
+        self.keep_cache = False  # the pipeline shares feature caches between its phases
         self._lock = None
 
     # ------------------------------------------------------------------------------- the paths

@@ -11,7 +11,7 @@ import numpy as np
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import encoding, records
 from aepsl_tf.errors import InputError
-from aepsl_tf.mining import pseudo_masks
+from aepsl_tf.mining import regions
 
 
 def run(settings, run_dir, workers=0):
@@ -25,11 +25,12 @@ def run(settings, run_dir, workers=0):
 
     def work(partial):
         images = records.Family(run_dir.family(split, "images"))
-        merged = pseudo_masks.MergedRegions(run_dir, step - 1)
 
         def rows(shard):
-            for row, (_, regions) in zip(images.read(shard), merged.read(shard), strict=True):
-                union = np.any(regions, axis=0)
+            merged = regions.merged(run_dir, step - 1, shard)
+            for row, (id_, _, mined) in zip(images.read(shard), merged, strict=True):
+                records.check_same_id(row["image/id"], id_, images.directory)
+                union = np.any(mined, axis=0)
                 yield row | {"erased/png": encoding.grey_png(union)}
 
         records.write_family(partial, "erased", images.counts, rows, description=key)

@@ -132,19 +132,24 @@ def read_shard(directory, family, index, count):
         ) from error
 
 
+def check_same_id(one, other, where):
+    """Refuses families that do not hold the same images in the same order."""
+    if one != other:
+        raise InputError(
+            f"{where} is not aligned with its split: found image {other} beside {one}; write the "
+            "run's families again from one split"
+        )
+
+
 def read_zipped(families, shard=None):
     """Yields one merged dictionary an image over several families of a split.
 
     Raises:
       InputError: the families do not hold the same images in the same order.
     """
-    families = [f if isinstance(f, Family) else Family(f) for f in families]
-    for rows in itertools.zip_longest(*(f.read(shard) for f in families)):
-        ids = {row["image/id"] if row else None for row in rows}
-        if len(ids) != 1:
-            where = ", ".join(str(f.directory) for f in families)
-            raise InputError(f"{where} are not aligned: found {sorted(map(str, ids))} at one "
-                             "position; write them again from one split")  # fmt: skip
+    for rows in itertools.zip_longest(*(f.read(shard) for f in families), fillvalue={}):
+        for row, family in zip(rows, families, strict=True):
+            check_same_id(rows[0].get("image/id"), row.get("image/id"), family.directory)
         yield {key: value for row in rows for key, value in row.items()}
 
 

@@ -84,3 +84,10 @@ def network_mask(mask):
 def multi_hot(labels, num_classes):
     """Class ids 1..C `[L]` → float32 `[C]` of 0 and 1."""
     return tf.minimum(tf.reduce_sum(tf.one_hot(labels - 1, num_classes), axis=0), 1.0)
+
+
+def pad_to_cells(images):
+    """Pads `[B, H, W, 3]` below and to the right with the input mean to 8k+1 pixels a side."""
+    height, width = tf.unstack(tf.shape(images)[1:3])
+    pads = [[0, 0], [0, -(height - 1) % 8], [0, -(width - 1) % 8], [0, 0]]
+    return tf.pad(images - INPUT_MEAN, pads) + INPUT_MEAN

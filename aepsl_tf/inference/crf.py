@@ -105,3 +105,18 @@ def _check(image, probabilities):
         raise InputError(
             "dense_crf: probabilities must be finite and >= 0; apply softmax to scores first"
         )
+
+
+def settings_of(config):
+    """Keyword arguments of `dense_crf` from a `config.Inference`."""
+    return PRESETS[config.crf_preset] | {"iterations": config.crf_iterations}
+
+
+def clean(preset, item):
+    """A worker's share of a split: (picture, probabilities) → (mask, mask after the CRF).
+
+    `preset` None leaves the CRF out; the second mask is then None.
+    """
+    image, probabilities = item
+    mask = probabilities.argmax(-1).astype(np.uint8)
+    return mask, None if preset is None else dense_crf(image, probabilities, **preset)

@@ -5,7 +5,7 @@ python -m aepsl_tf.phases.make_masks --run_dir=RUN --merge_steps=3
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import encoding, records
-from aepsl_tf.mining import pseudo_masks
+from aepsl_tf.mining import pseudo_masks, regions
 
 
 def name_of(steps):
@@ -24,17 +24,14 @@ def run(settings, run_dir, workers=0):
     def work(partial):
         classes = run_dir.classes()
         saliency = records.Family(run_dir.family(split, "saliency"))
-        merged = pseudo_masks.MergedRegions(run_dir, steps)
 
         def rows(shard):
-            for row, (labels, regions) in zip(
-                saliency.read(shard), merged.read(shard, row_ids=True), strict=True
-            ):
-                labels, id_ = labels
+            merged = regions.merged(run_dir, steps, shard)
+            for row, (id_, labels, mined) in zip(saliency.read(shard), merged, strict=True):
                 records.check_same_id(row["image/id"], id_, saliency.directory)
                 low = pseudo_masks.background_threshold(labels, classes, settings)
                 values = encoding.read_grey_png(row["saliency/png"]) / 255.0
-                mask = pseudo_masks.combine(regions, labels, values, low)
+                mask = pseudo_masks.combine(mined, labels, values, low)
                 yield {"image/id": row["image/id"], "mask/png": encoding.grey_png(mask)}
 
         records.write_family(partial, "masks", saliency.counts, rows, description=key)

@@ -5,7 +5,7 @@ python -m aepsl_tf.phases.train_classifier --run_dir=RUN --step=1
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.models.classifier import Classifier
-from aepsl_tf.training import train
+from aepsl_tf.training import pictures, train
 
 
 def run(settings, run_dir, workers=0):
@@ -26,7 +26,8 @@ def run(settings, run_dir, workers=0):
             train.load_weights(model, run_dir.classifier(step - 1))
         else:
             model.load_pretrained(settings.weights)
-        return train.train(model, [family], fill, run_dir, key, partial)
+        draw = pictures.classifier_heatmaps(family, fill, run_dir.classes())
+        return train.train(model, [family], fill, run_dir, key, partial, pictures=draw)
 
     return run_dir.phase(key, settings, inputs, run_dir.classifier(step), work)
 

@@ -1,0 +1,48 @@
+"""Trains the segmenter on masks, with prohibitive segmentation learning (§3.2).
+
+python -m aepsl_tf.phases.train_segmenter --run_dir=RUN --psl=full
+"""
+
+from aepsl_tf import config, config_flags
+from aepsl_tf.data import records
+from aepsl_tf.models.segmenter import PslWarmup, Segmenter
+from aepsl_tf.phases import make_masks
+from aepsl_tf.training import pictures, train
+
+NAMES = {"none": "no_psl", "branch_only": "branch_only", "full": "psl"}
+_MASK_PHASES = {"relabelled": "relabel/relabelled", "supervised": "supervised_masks/supervised"}
+
+
+def masks_key(masks):
+    """The phase that makes the masks of a name."""
+    return _MASK_PHASES.get(masks, f"make_masks/{masks}")
+
+
+def run(settings, run_dir, workers=0):
+    """Trains one segmenter; see `config.TrainSegmenter`. Returns its facts."""
+    del workers
+    split = settings.train_split
+    name = settings.name or NAMES[settings.psl]
+    masks = settings.masks or make_masks.name_of(settings.merge_steps)
+    inputs = [f"write_voc/{split}", masks_key(masks)]
+    if settings.start_model:
+        inputs.append(f"train_segmenter/{settings.start_model}")
+    key = f"train_segmenter/{name}"
+
+    def work(partial):
+        train.start_over()
+        images, fill = train.open_training_split(run_dir, split, 1)
+        families = [images, records.Family(run_dir.masks(masks))]
+        model = Segmenter(settings, len(run_dir.classes()))
+        if settings.start_model:
+            train.load_weights(model, run_dir.model(settings.start_model))
+        else:
+            model.load_pretrained(settings.weights)
+        draw = pictures.segmenter_overlays(families, run_dir.classes())
+        return train.train(model, families, fill, run_dir, key, partial, [PslWarmup()], draw)
+
+    return run_dir.phase(key, settings, inputs, run_dir.model(name), work)
+
+
+if __name__ == "__main__":
+    config_flags.run_phase(config.TrainSegmenter, run)
