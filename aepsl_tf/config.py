@@ -48,7 +48,9 @@ def replace(config, **changes):
 
 def narrow(cls, config, **changes):
     """A `cls` whose fields come from `config` where both have them, then from `changes`."""
-    shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(config)}
+    shared = {f.name for f in dataclasses.fields(cls)} & {
+        f.name for f in dataclasses.fields(config)
+    }
     return cls(**{name: getattr(config, name) for name in shared} | changes)
 
 
@@ -120,7 +122,9 @@ class Network(Config):
     """The DeepLab-LargeFOV trunk that both networks share."""
 
     backbone: str = setting(
-        "vgg16", "trunk; vgg16_small has the same shape at a CPU's size", paper="§4.1",
+        "vgg16",
+        "trunk; vgg16_small has the same shape at a CPU's size",
+        paper="§4.1",
         choices=("vgg16", "vgg16_small"),
     )
     weights: str = setting(
@@ -128,12 +132,15 @@ class Network(Config):
     )
     fc6_dilation: int = setting(12, "dilation of fc6", paper="LargeFOV", low=1)
     input: str = setting(
-        "crop", "crop: random crops at scale 1; warp: the whole image resized", paper="§4.1",
+        "crop",
+        "crop: random crops at scale 1; warp: the whole image resized",
+        paper="§4.1",
         choices=("crop", "warp"),
     )
     input_size: int = setting(321, "side of the network input, 8k+1", unit="pixels", low=9)
     freeze_through: str = setting(
-        "none", "keep the layers up to this one at their initial weights",
+        "none",
+        "keep the layers up to this one at their initial weights",
         choices=("none", "conv3", "conv4", "pool5a"),
     )
     cache_features: bool = setting(
@@ -168,16 +175,19 @@ class Solver(Config):
         5e-4, "L2 factor in the gradient of kernels, none on biases", paper="DeepLab prototxt"
     )
     lr_policy: str = setting(
-        "step", "step multiplies by 0.1 at --lr_drop_epochs; poly decays to 0 with power 0.9",
-        paper="§4.1", choices=("step", "poly"),
+        "step",
+        "step multiplies by 0.1 at --lr_drop_epochs; poly decays to 0 with power 0.9",
+        paper="§4.1",
+        choices=("step", "poly"),
     )
     lr_drop_epochs: str = setting("6", "epochs after which the rate drops, by commas", paper="§4.1")
     epochs: int = setting(15, "epochs", paper="§4.1", low=1)
     global_batch: int = setting(30, "images a train step, over all replicas", paper="§4.1", low=1)
     dropout: float = setting(0.5, "dropout rate after fc6 and fc7", paper="DeepLab prototxt", low=0)
     seed: int = setting(0, "seed of every random draw", low=0)
-    checkpoint_seconds: float = setting(120.0, "time between two checkpoints", unit="s", low=0,
-                                        identity=False)
+    checkpoint_seconds: float = setting(
+        120.0, "time between two checkpoints", unit="s", low=0, identity=False
+    )
     keep: int = setting(2, "checkpoints kept", low=1, identity=False)
 
 
@@ -188,12 +198,15 @@ class TrainClassifier(Network, Solver):
     train_split: str = setting("train", "split that is trained on")
     step: int = setting(1, "erase step t", paper="Algorithm 1", low=1)
     label_loss: str = setting(
-        "softmax", "reading of the squared label loss: softmax scores against tags divided by "
-        "their sum (HCP), or sigmoid scores against 0/1 tags", paper="§3.2",
+        "softmax",
+        "reading of the squared label loss: softmax scores against tags divided by "
+        "their sum (HCP), or sigmoid scores against 0/1 tags",
+        paper="§3.2",
         choices=("softmax", "sigmoid"),
     )
     start_from: str = setting(
-        "weights", "where M_t starts for t > 1: --weights, or M_{t−1}",
+        "weights",
+        "where M_t starts for t > 1: --weights, or M_{t−1}",
         choices=("weights", "previous"),
     )
 
@@ -205,8 +218,11 @@ class MineRegions(Config):
     train_split: str = setting("train", "split that is trained on")
     step: int = setting(1, "erase step t", paper="Algorithm 1", low=1)
     threshold_rule: str = setting(
-        "fraction_of_max", "fraction_of_max: above δ·max of the heatmap; top_pixels: the δ share "
-        "of pixels with the largest values", paper="§4.1", choices=("fraction_of_max", "top_pixels"),
+        "fraction_of_max",
+        "fraction_of_max: above δ·max of the heatmap; top_pixels: the δ share "
+        "of pixels with the largest values",
+        paper="§4.1",
+        choices=("fraction_of_max", "top_pixels"),
     )
     threshold: float = setting(0.2, "δ", paper="§4.1", low=0)
 
@@ -234,23 +250,31 @@ class TrainSegmenter(Network, Solver):
     masks: str = setting("", "masks to train on, RUN/masks/NAME; default those of --merge_steps")
     merge_steps: int = setting(3, "erase steps merged into the masks", paper="§4.3.1", low=1)
     psl: str = setting(
-        "full", "none: no classification branch; branch_only: trained with it; full: and Ŝ",
-        paper="§3.2", choices=("none", "branch_only", "full"),
+        "full",
+        "none: no classification branch; branch_only: trained with it; full: and Ŝ",
+        paper="§3.2",
+        choices=("none", "branch_only", "full"),
     )
     psl_start_epoch: int = setting(0, "epochs before J(f, Ŝ) joins the loss", low=0)
     psl_scores: str = setting(
-        "predicted", "v that weighs the maps in training: predicted, the tags, or all ones",
-        paper="§4.3.2", choices=("predicted", "tags", "ones"),
+        "predicted",
+        "v that weighs the maps in training: predicted, the tags, or all ones",
+        paper="§4.3.2",
+        choices=("predicted", "tags", "ones"),
     )
     classification_weight: float = setting(1.0, "λ of the squared label loss", low=0)
     label_loss: str = setting(
-        "softmax", "reading of the squared label loss: softmax scores against tags divided by "
-        "their sum (HCP), or sigmoid scores against 0/1 tags", paper="§3.2",
+        "softmax",
+        "reading of the squared label loss: softmax scores against tags divided by "
+        "their sum (HCP), or sigmoid scores against 0/1 tags",
+        paper="§3.2",
         choices=("softmax", "sigmoid"),
     )
     pixel_norm: str = setting(
-        "image", "J divides by the labelled pixels of each image (the paper) or of the batch "
-        "(Caffe)", paper="§3.2", choices=("image", "batch"),
+        "image",
+        "J divides by the labelled pixels of each image (the paper) or of the batch (Caffe)",
+        paper="§3.2",
+        choices=("image", "batch"),
     )
     start_model: str = setting("", "segmenter of this run to start from, RUN/NAME")
 
@@ -269,8 +293,10 @@ class Inference(Config):
     )
     crf_iterations: int = setting(10, "mean-field iterations", paper="DeepLab", low=1)
     pixel_limit: int = setting(
-        4_000_000, "larger images are segmented at this many pixels and scaled back",
-        unit="pixels", low=4096,
+        4_000_000,
+        "larger images are segmented at this many pixels and scaled back",
+        unit="pixels",
+        low=4096,
     )
 
 
@@ -297,8 +323,10 @@ class Evaluate(Inference):
     """IoU against ground truth."""
 
     what: str = setting(
-        "model", "model: RUN/MODEL on --split; masks: RUN/masks/MASKS; regions: union of the "
-        "first --merge_steps steps", choices=("model", "masks", "regions"),
+        "model",
+        "model: RUN/MODEL on --split; masks: RUN/masks/MASKS; regions: union of the "
+        "first --merge_steps steps",
+        choices=("model", "masks", "regions"),
     )
     split: str = setting("val", "split to evaluate on")
     model: str = setting("psl", "segmenter of this run, RUN/MODEL")
@@ -323,8 +351,10 @@ class Export(Config):
     model: str = setting("psl", "segmenter of this run, RUN/MODEL")
     p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0)
     pixel_limit: int = setting(
-        4_000_000, "larger images are segmented at this many pixels and scaled back",
-        unit="pixels", low=4096,
+        4_000_000,
+        "larger images are segmented at this many pixels and scaled back",
+        unit="pixels",
+        low=4096,
     )
 
 
@@ -344,15 +374,18 @@ class Pipeline(Config):
     val_split: str = setting("val", "split that is evaluated on")
     max_steps: int = setting(4, "erase steps at most", paper="Algorithm 1", low=1)
     stop_loss: float = setting(
-        0.0, "stop when M_t's loss over its last epoch is above this (0: never)",
-        paper="§4.3.1", low=0,
+        0.0,
+        "stop when M_t's loss over its last epoch is above this (0: never)",
+        paper="§4.3.1",
+        low=0,
     )
     stop_loss_ratio: float = setting(
         0.0, "stop when that loss is above this many times M_1's (0: never)", paper="§4.3.1", low=0
     )
     segmenters: str = setting(
-        "no_psl,psl,psl_plus_plus", "segmenters to train, by commas: no_psl, psl, "
-        "psl_plus_plus (needs psl), supervised", paper="§4.3.2",
+        "no_psl,psl,psl_plus_plus",
+        "segmenters to train, by commas: no_psl, psl, psl_plus_plus (needs psl), supervised",
+        paper="§4.3.2",
     )
     psl_plus_plus_from: str = setting(
         "psl", "PSL++ starts from the psl model or from --weights", choices=("psl", "weights")

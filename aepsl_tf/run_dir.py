@@ -131,6 +131,10 @@ class RunDir:
     def cache(self):
         return self.root / "cache"
 
+    def drop_cache(self):
+        """Removes what phases shared."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+
     def tensorboard(self, key):
         return self.root / "tensorboard" / key.replace("/", "_")
 

@@ -38,7 +38,9 @@ def standard_image(data, where):
             picture.load()
             upright = picture.getexif().get(_EXIF_ORIENTATION, 1) in (0, 1)
     except Exception as error:  # Pillow raises a dozen kinds, all mean the same to the user
-        raise InputError(f"{where}: not a readable picture ({error}); replace or leave out") from None
+        raise InputError(
+            f"{where}: not a readable picture ({error}); replace or leave out"
+        ) from None
     reasons = []
     if picture.format not in ("JPEG", "PNG"):
         reasons.append(f"format {picture.format}")
@@ -83,3 +85,17 @@ def read_grey_png(png):
     """The inverse of `grey_png`: uint8 `[H, W]`; one-bit pictures give 0 and 255."""
     picture = Image.open(io.BytesIO(png))
     return np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+
+
+def resize_mask(mask, height, width):
+    """A mask `[h, w]` at another size, nearest neighbour; the same array where sizes agree."""
+    if mask.shape == (height, width):
+        return mask
+    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+
+
+def rgb_png(picture):
+    """uint8 `[H, W, 3]` → PNG bytes."""
+    encoded = io.BytesIO()
+    Image.fromarray(picture).save(encoded, "PNG", compress_level=6)
+    return encoded.getvalue()

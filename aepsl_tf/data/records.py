@@ -199,7 +199,11 @@ def write_family(directory, family, counts, rows, *, facts=None, description=Non
             if written != counts[index]:
                 raise InputError(f"{names[index]}: expected {counts[index]} images, got {written}")
             os.replace(beside, directory / names[index])
-    info = {"family": family, "counts": list(counts), "facts": facts() if callable(facts) else facts}
+    info = {
+        "family": family,
+        "counts": list(counts),
+        "facts": facts() if callable(facts) else facts,
+    }
     write_atomic(directory / "family.json", to_json(info))
 
 

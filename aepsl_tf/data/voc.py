@@ -14,10 +14,28 @@ VOID = 255
 MAX_CLASSES = 254
 """Foreground classes that fit between BACKGROUND and VOID in a uint8 mask."""
 
-_VOC_NAMES = (
-    "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
-    "person pottedplant sheep sofa train tvmonitor"
-).split()
+_VOC_NAMES = [
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
 # The paper names sofa and table and stops there (§4.1, "indoor scenes"); the rest is our guess.
 _VOC_INDOOR = {"bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor"}
 

@@ -53,7 +53,9 @@ class Predictor(tf.Module):
             inputs = tf.image.resize(tf.cast(images, tf.float32), [config.input_size] * 2)
         else:
             inputs = transforms.pad_to_cells(tf.cast(images, tf.float32))
-        outputs = self.outputs(self.model.frozen(inputs, training=False), tf.shape(inputs)[1:3], area)
+        outputs = self.outputs(
+            self.model.frozen(inputs, training=False), tf.shape(inputs)[1:3], area
+        )
         mask = tf.argmax(self.prohibited(outputs), axis=-1, output_type=tf.int32)[..., None]
         mask = tf.image.resize(mask, [height, width], method="nearest")[..., 0]
         return {"mask": tf.cast(mask, tf.uint8)} | outputs

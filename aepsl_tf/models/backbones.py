@@ -200,5 +200,7 @@ def _vgg16(weights):
 def _assign(layer, values, weights):
     have, need = [v.shape for v in values], [tuple(w.shape) for w in layer.weights]
     if have != need:
-        raise InputError(f"--weights={weights}: layer {layer.name} needs {need}, the file has {have}")
+        raise InputError(
+            f"--weights={weights}: layer {layer.name} needs {need}, the file has {have}"
+        )
     layer.set_weights(values)

@@ -32,6 +32,5 @@ def run(settings, run_dir, workers=0):
     return run_dir.phase(key, settings, inputs, run_dir.classifier(step), work)
 
 
-
 if __name__ == "__main__":
     config_flags.run_phase(config.TrainClassifier, run)

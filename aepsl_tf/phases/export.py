@@ -1,0 +1,48 @@
+"""A SavedModel to serve: `serve` takes a batch of pictures, `serve_bytes` one encoded picture.
+
+python -m aepsl_tf.phases.export --run_dir=RUN --model=psl_plus_plus
+"""
+
+import keras
+import tensorflow as tf
+
+from aepsl_tf import config, config_flags
+from aepsl_tf.data import transforms
+from aepsl_tf.inference.predictor import Predictor
+from aepsl_tf.run_dir import to_json, write_atomic
+from aepsl_tf.training import train
+
+
+def run(settings, run_dir, workers=0):
+    """Writes RUN/export/MODEL; see `config.Export`.
+
+    Outputs of both signatures: `mask` uint8, `probabilities` before prohibition, and `scores`
+    unless the model has no classification branch. Loading needs TensorFlow alone.
+    """
+    del workers
+
+    def work(partial):
+        train.start_over()
+        predictor = Predictor(train.load(run_dir.model(settings.model)), settings.p,
+                              settings.pixel_limit)  # fmt: skip
+
+        def serve(images):
+            return predictor.segment(images)
+
+        def serve_bytes(encoded):
+            return predictor.segment(transforms.decode_image(encoded)[None])
+
+        archive = keras.export.ExportArchive()
+        archive.track(predictor.model)
+        archive.add_endpoint("serve", serve, [tf.TensorSpec([None, None, None, 3], tf.uint8)])
+        archive.add_endpoint("serve_bytes", serve_bytes, [tf.TensorSpec([], tf.string)])
+        archive.write_out(str(partial), verbose=False)
+        write_atomic(partial / "classes.json", to_json(run_dir.classes().to_json()))
+
+    key = f"export/{settings.model}"
+    inputs = [f"train_segmenter/{settings.model}"]
+    run_dir.phase(key, settings, inputs, run_dir.export(settings.model), work)
+
+
+if __name__ == "__main__":
+    config_flags.run_phase(config.Export, run)
