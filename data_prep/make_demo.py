@@ -41,7 +41,7 @@ PORTRAIT = 0.3
 """Share of the one-animal scenes that stand upright."""
 GRAIN = 1.5
 """Standard deviation of the paper's grain, in grey levels."""
-COAT = (0.65, 0.25)
+COAT = (0.72, 0.28)
 """Strength of the class tint and pattern next to the head, and farthest from it (0..1)."""
 
 PATTERN = 0.36

@@ -33,7 +33,8 @@ def run(settings, run_dir, workers=0):
             return predictor.segment(transforms.decode_image(encoded)[None])
 
         archive = keras.export.ExportArchive()
-        archive.track(predictor.model)
+        for part in (predictor.model.frozen, predictor.model.tuned):
+            archive.track(part)
         archive.add_endpoint("serve", serve, [tf.TensorSpec([None, None, None, 3], tf.uint8)])
         archive.add_endpoint("serve_bytes", serve_bytes, [tf.TensorSpec([], tf.string)])
         archive.write_out(str(partial), verbose=False)

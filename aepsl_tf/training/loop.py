@@ -21,14 +21,17 @@ from aepsl_tf.errors import InputError
 class _State(tf.train.experimental.PythonState):
     """Where training stands, inside the checkpoint: epoch, position, log sums, history."""
 
+    _FIELDS = ("epoch", "position", "sums", "history")
+
     def __init__(self):
         self.epoch, self.position, self.sums, self.history = 0, 0, {}, []
 
     def serialize(self):
-        return json.dumps(vars(self), sort_keys=True)
+        return json.dumps({name: getattr(self, name) for name in self._FIELDS})
 
     def deserialize(self, text):
-        vars(self).update(json.loads(text))
+        for name, value in json.loads(text).items():
+            setattr(self, name, value)
 
 
 def _checkpoint(model, state):
