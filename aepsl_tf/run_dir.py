@@ -64,6 +64,11 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
+def _holds_work(partial):
+    """Whether an earlier try got so far as to write something."""
+    return partial.is_file() or (partial.is_dir() and any(partial.iterdir()))
+
+
 class RunDir:
     """A run's folder.
 
@@ -149,7 +154,9 @@ class RunDir:
     def fix_classes(self, classes):
         """Records the run's classes; a later split must bring the same."""
         path = self.root / "data" / "classes.json"
-        if path.exists() and ClassSet.load(path) != classes:
+        if path.exists():
+            if ClassSet.load(path) == classes:
+                return
             raise InputError(f"{path} holds other classes than this split: use another --run_dir")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, to_json(classes.to_json()))
@@ -253,10 +260,10 @@ class RunDir:
             partial = output.with_name(output.name + ".partial")
             begun = partial.with_name(partial.name + ".json")
             partial.parent.mkdir(parents=True, exist_ok=True)
-            if partial.exists() and begun.exists():
+            if begun.exists() and _holds_work(partial):
                 if self._differs(key, json.loads(begun.read_text()), wanted, "begun"):
                     _remove(partial)
-            else:  # no record of how it was begun: it cannot be trusted
+            else:  # nothing yet, or no record of how it was begun: that cannot be trusted
                 _remove(partial)
             write_atomic(begun, to_json(wanted))
             if not output.suffix:

@@ -62,6 +62,7 @@ class Predictor(tf.Module):
 
     def limited(self, images):
         """The pictures at --pixel_limit pixels at most."""
+        images = tf.convert_to_tensor(images)
         height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
         factor = tf.sqrt(self.pixel_limit / (height * width))
         small = tf.cast(tf.maximum(tf.floor(tf.stack([height, width]) * factor), 1), tf.int32)

@@ -21,15 +21,25 @@ _SIZES = {
     "vgg16": (((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3), 1024),
     "vgg16_small": (((16,), (32,), (48,), (64,), (64,)), 128),
 }
+_INPUT_SCALE = {"vgg16": 1.0, "vgg16_small": 1 / 64}
 _FREEZE_BLOCKS = {"none": 0, "conv3": 3, "conv4": 4, "pool5a": 5}
 
 
 @keras.saving.register_keras_serializable("aepsl_tf")
 class CaffeInput(keras.layers.Layer):
-    """RGB 0..255 `[B, H, W, 3]` → BGR minus the mean that the ImageNet weights were trained with."""
+    """RGB 0..255 `[B, H, W, 3]` → BGR minus the mean that the ImageNet weights were trained with.
+
+    Args:
+      scale: 1 for ImageNet weights; a trunk trained from its random start wants inputs near 1.
+    """
+
+    def __init__(self, scale=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.scale = scale
 
     def call(self, images):
-        return tf.cast((images - tf.constant(INPUT_MEAN))[..., ::-1], self.compute_dtype)
+        centred = (images - tf.constant(INPUT_MEAN))[..., ::-1]
+        return tf.cast(centred * self.scale, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable("aepsl_tf")
@@ -110,7 +120,7 @@ def build(config):
     )  # fmt: skip
     cut = _FREEZE_BLOCKS[config.freeze_through]
     images = keras.Input([None, None, 3], name="images")
-    x = CaffeInput(name="caffe_input")(images)
+    x = CaffeInput(_INPUT_SCALE[config.backbone], name="caffe_input")(images)
     for layer in sum(stages[:cut], []):
         x = layer(x)
     frozen = keras.Model(images, x, name="frozen")
@@ -144,9 +154,8 @@ def load_weights(parts, weights, backbone):
     source = _vgg16(weights)
     layers = {layer.name: layer for part in parts for layer in part.layers if layer.weights}
     for name, layer in layers.items():
-        if name in ("fc6", "fc7"):
-            continue
-        _assign(layer, source.get_layer(name).get_weights(), weights)
+        if name.startswith("block"):
+            _assign(layer, source.get_layer(name).get_weights(), weights)
     if any(layer.name == "fc1" for layer in source.layers):
         for ours, theirs, shape in (("fc6", "fc1", (7, 7, 512, 4096)), ("fc7", "fc2", (1, 1, 4096, 4096))):  # fmt: skip
             kernel, bias = source.get_layer(theirs).get_weights()

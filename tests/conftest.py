@@ -1,0 +1,118 @@
+"""One drawn devkit and one finished tiny run, made once and shared by the slow tests."""
+
+import dataclasses
+import io
+import json
+import shutil
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aepsl_tf import config
+from aepsl_tf.run_dir import RunDir
+
+TINY = {
+    "backbone": "vgg16_small",
+    "weights": "none",
+    "input": "warp",
+    "input_size": 33,
+    "fc6_dilation": 1,
+    "optimizer": "adam",
+    "learning_rate": 1e-6,
+    "epochs": 1,
+    "global_batch": 6,
+    "max_steps": 2,
+    "merge_steps": 2,
+    "label_loss": "sigmoid",
+    "method": "spectral_residual",
+    "crf_preset": "small",
+    "shards": 2,
+}
+"""Small enough for seconds; the rate is so low that the random start's varied masks remain."""
+
+
+def reader(**common):
+    """`read(ConfigClass, **changes)` over a dictionary, as `config_flags.read` is over flags."""
+
+    def read(cls, **changes):
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{k: v for k, v in common.items() if k in names} | changes)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def devkit(tmp_path_factory):
+    """A drawn devkit of 12 + 4 scenes."""
+    from data_prep import make_demo
+
+    root = tmp_path_factory.mktemp("devkit") / "demo"
+    return make_demo.run(config.MakeDemo(demo_root=str(root), demo_train=12, demo_val=4))
+
+
+@pytest.fixture(scope="session")
+def common(devkit):
+    """What the tiny run's settings have in common; the rest stays as in the paper."""
+    return {"voc_root": str(devkit), **TINY}
+
+
+@pytest.fixture(scope="session")
+def read(common):
+    """`read(ConfigClass, **changes)`: the tiny run's settings of any phase."""
+    return reader(**common)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, read):
+    """The finished tiny run: (RunDir, summary). Tests leave it as it is, or take `run_copy`."""
+    from aepsl_tf.pipeline import Pipeline
+
+    run_dir = RunDir(tmp_path_factory.mktemp("finished") / "run")
+    summary = Pipeline(read(config.Pipeline), read, run_dir, workers=1).run()
+    return types.SimpleNamespace(run_dir=run_dir, root=run_dir.root, summary=summary)
+
+
+@pytest.fixture
+def run_copy(finished, tmp_path):
+    """A copy of the finished run that a test may change."""
+    target = tmp_path / "run"
+    shutil.copytree(finished.root, target, ignore=shutil.ignore_patterns("tensorboard"))
+    return RunDir(target)
+
+
+def jpeg(pixels):
+    """A picture as JPEG bytes."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+@pytest.fixture
+def small_devkit(tmp_path):
+    """Four noise pictures a, b, c, d of the classes cat and dog, with masks; split `train`."""
+    root = tmp_path / "voc"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for id_, labels in (("a", [1]), ("b", [2]), ("c", [1, 2]), ("d", [2])):
+        pixels = rng.integers(0, 256, [18, 26, 3], dtype=np.uint8)
+        (root / f"JPEGImages/{id_}.jpg").write_bytes(jpeg(pixels))
+        mask = np.zeros([18, 26], np.uint8)
+        mask[0] = 255
+        for label in labels:
+            mask[3 * label : 3 * label + 2] = label
+        write_mask(root, id_, mask)
+    (root / "ImageSets/Segmentation/train.txt").write_text("a\nb\nc\nd\n")
+    rows = [{"name": n, "color": c, "indoor": False} for n, c in
+            (("cat", [200, 90, 30]), ("dog", [30, 90, 200]))]  # fmt: skip
+    (root / "classes.json").write_text(json.dumps(rows))
+    return root
+
+
+def write_mask(root, id_, mask):
+    """A palette mask where the devkit keeps it."""
+    picture = Image.fromarray(mask, "P")
+    picture.putpalette(list(range(256)) * 3)
+    picture.save(root / f"SegmentationClass/{id_}.png")

@@ -1,0 +1,164 @@
+"""Round trips of every schema, and families that are torn, half written or not aligned."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aepsl_tf.data import records
+from aepsl_tf.errors import InputError
+
+
+def row(family, number=0):
+    """A record with every kind of value, an empty one among the lists."""
+    kinds = {
+        "text": f"é{number}", "bytes": bytes([0, 255, number]), "int": 7 + number,
+        "ints": list(range(number)), "bytes_list": [b"\x00a", b""][: number + 1],
+    }  # fmt: skip
+    values = {name: kinds[kind] for name, kind in records.SCHEMAS[family].items()}
+    return values | {"image/id": f"é{number}"}
+
+
+def write(directory, family="masks", counts=(2, 1), first=0):
+    directory.mkdir(exist_ok=True)
+    starts = np.cumsum([0, *counts])
+
+    def rows(shard):
+        return [row(family, first + i) for i in range(starts[shard], starts[shard + 1])]
+
+    records.write_family(directory, family, counts, rows)
+    return records.Family(directory)
+
+
+@pytest.mark.parametrize("family", records.SCHEMAS)
+@pytest.mark.parametrize("number", [0, 3])
+def test_round_trip(family, number):
+    values = row(family, number)
+    encoded = records.encode(family, values)
+    assert records.decode(family, encoded) == values
+    parsed = {k: v.numpy() for k, v in records.parse(family, tf.constant(encoded)).items()}
+    assert parsed.keys() == values.keys()
+    for name, kind in records.SCHEMAS[family].items():
+        expected = values[name].encode() if kind == "text" else values[name]
+        if kind in ("ints", "bytes_list"):
+            assert parsed[name].shape == (len(expected),)
+            assert list(parsed[name]) == expected
+        else:
+            assert parsed[name] == expected
+
+
+def test_encoding_is_deterministic_whatever_the_order():
+    values = row("images", 3)
+    turned = dict(reversed(values.items()))
+    assert records.encode("images", values) == records.encode("images", turned)
+
+
+@pytest.mark.parametrize("change", [{"extra": 1}, None])
+def test_fields_must_be_the_schema_s(change):
+    values = row("masks") | change if change else {"image/id": "a"}
+    with pytest.raises(ValueError, match="expected the fields"):
+        records.encode("masks", values)
+
+
+def test_family_reads_in_order(tmp_path):
+    family = write(tmp_path / "f", "regions")
+    assert (family.name, family.images, family.counts) == ("regions", 3, [2, 1])
+    assert list(family.read()) == [row("regions", i) for i in range(3)]
+    assert list(family.read(1)) == [row("regions", 2)]
+
+
+def test_bytes_are_deterministic(tmp_path):
+    one, other = write(tmp_path / "a"), write(tmp_path / "b")
+    names = sorted(p.name for p in one.directory.iterdir())
+    assert names == [
+        "family.json", "masks-00000-of-00002.tfrecord", "masks-00001-of-00002.tfrecord"
+    ]  # fmt: skip
+    for name in names:
+        assert (one.directory / name).read_bytes() == (other.directory / name).read_bytes()
+
+
+def test_finished_shards_are_kept(tmp_path):
+    called = []
+
+    def rows(shard):
+        called.append(shard)
+        if shard == 1 and len(called) == 2:
+            raise KeyboardInterrupt
+        return [row("masks", shard)]
+
+    with pytest.raises(KeyboardInterrupt):
+        records.write_family(tmp_path, "masks", [1, 1, 1], rows)
+    first = tmp_path / records.shard_name("masks", 0, 3)
+    before = first.stat().st_mtime_ns
+    with pytest.raises(InputError, match="writes it first"):
+        records.Family(tmp_path)  # not whole yet
+    records.write_family(tmp_path, "masks", [1, 1, 1], rows, facts=lambda: {"n": 1})
+    assert called == [0, 1, 1, 2]
+    assert first.stat().st_mtime_ns == before
+    family = records.Family(tmp_path)
+    assert family.facts == {"n": 1}
+    assert [r["image/id"] for r in family.read()] == ["é0", "é1", "é2"]
+
+
+def test_a_shard_with_too_few_images_is_not_published(tmp_path):
+    with pytest.raises(InputError, match="expected 2 images, got 1"):
+        records.write_family(tmp_path, "masks", [2], lambda shard: [row("masks")])
+    assert not (tmp_path / records.shard_name("masks", 0, 1)).exists()
+
+
+def test_damaged_shards_are_refused(tmp_path):
+    family = write(tmp_path / "f")
+    path = family.directory / records.shard_name("masks", 0, 2)
+    data = path.read_bytes()
+    for damaged in (data[:-5], data[: len(data) // 2 + 3], data[:20] + b"?" + data[21:]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match="missing or damaged"):
+            list(family.read())
+    path.unlink()
+    with pytest.raises(InputError, match="missing or damaged"):
+        list(family.read())
+
+
+def test_missing_family_is_named(tmp_path):
+    with pytest.raises(InputError, match=f"{tmp_path}.* holds no record family"):
+        records.Family(tmp_path / "none")
+
+
+def test_zipped_families_merge(tmp_path):
+    families = [write(tmp_path / "a", "images"), write(tmp_path / "b", "masks")]
+    rows = list(records.read_zipped(families))
+    assert rows == [row("images", i) | row("masks", i) for i in range(3)]
+    for expected, parts in zip(rows, records.dataset(families), strict=True):
+        merged = records.parse_zipped(families, parts)
+        assert merged["image/id"].numpy().decode() == expected["image/id"]
+        assert merged["mask/png"].numpy() == expected["mask/png"]
+        assert merged.keys() == expected.keys()
+
+
+@pytest.mark.parametrize("changes", [{"first": 1}, {"counts": (2,)}, {"counts": (2, 2)}])
+def test_families_that_are_not_aligned_are_refused(tmp_path, changes):
+    families = [write(tmp_path / "a", "images"), write(tmp_path / "b", **changes)]
+    with pytest.raises(InputError, match="not aligned"):
+        list(records.read_zipped(families))
+
+
+def test_families_that_are_not_aligned_fail_in_the_graph_too(tmp_path):
+    families = [write(tmp_path / "a", "images"), write(tmp_path / "b", first=1)]
+    data = records.dataset(families).map(lambda *p: records.parse_zipped(families, p))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not aligned"):
+        list(data)
+
+
+@pytest.mark.parametrize(
+    ("images", "shards", "counts"),
+    [(10, 4, [3, 3, 2, 2]), (8, 4, [2] * 4), (3, 4, [1] * 3), (1, 1, [1])],
+)
+def test_split_counts(images, shards, counts):
+    assert records.split_counts(images, shards) == counts
+
+
+def test_split_counts_is_even_and_never_empty():
+    for images in range(1, 30):
+        for shards in range(1, 9):
+            counts = records.split_counts(images, shards)
+            assert sum(counts) == images
+            assert min(counts) >= 1 and max(counts) - min(counts) <= 1

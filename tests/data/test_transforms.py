@@ -1,0 +1,148 @@
+"""Every transform eagerly and inside tf.data."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aepsl_tf.data import encoding, transforms
+from aepsl_tf.data.voc import VOID
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def coordinates(height, width):
+    """A picture that tells each pixel's place: R is the row, G the column."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows, columns, 0 * rows], -1).astype(np.uint8)
+
+
+def in_tf_data(function, *values):
+    """The function's result on one element of a dataset."""
+    data = tf.data.Dataset.from_tensors(values).map(lambda *v: function(*v))
+    return next(iter(data))
+
+
+def test_decoding_inverts_the_encoders():
+    image = picture(5, 7)
+    np.testing.assert_array_equal(transforms.decode_image(encoding.rgb_png(image)), image)
+    mask = np.array([[0, 1, 254], [255, 7, 0]], np.uint8)
+    np.testing.assert_array_equal(transforms.decode_mask(encoding.grey_png(mask)), mask)
+    region = mask > 3
+    decoded = transforms.decode_mask(encoding.grey_png(region)).numpy()
+    np.testing.assert_array_equal(decoded > 0, region)
+
+
+@pytest.mark.parametrize("size", [9, 17])
+def test_transforms_work_inside_tf_data_as_eagerly(size):
+    image, mask = picture(12, 15), picture(12, 15, 1)[..., 0]
+
+    def chain(image, mask):
+        cropped, its_mask = transforms.random_crop(image, size, [3, 4], mask)
+        cropped, its_mask = transforms.random_mirror(cropped, [5, 6], its_mask)
+        warped, warped_mask = transforms.warp(image, size), transforms.warp_mask(mask, size)
+        cells, warped_cells = (transforms.network_mask(m) for m in (its_mask, warped_mask))
+        return cropped, warped, cells, warped_cells, transforms.multi_hot(tf.constant([2]), 3)
+
+    eager = chain(tf.constant(image), tf.constant(mask))
+    graph = in_tf_data(chain, image, mask)
+    assert eager[0].shape == eager[1].shape == (size, size, 3)
+    for one, other in zip(eager, graph, strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+
+
+def test_crop_is_one_piece_of_picture_and_mask():
+    image = coordinates(20, 30)
+    mask = (image[..., 0] * 8 + image[..., 1] % 8).astype(np.uint8)
+    corners = set()
+    for seed in range(30):
+        crop, its_mask = transforms.random_crop(image, 9, [0, seed], mask)
+        top, left = (int(x) for x in np.round(crop[0, 0, :2]))
+        corners.add((top, left))
+        np.testing.assert_allclose(crop, image[top : top + 9, left : left + 9], atol=1e-4)
+        np.testing.assert_array_equal(its_mask, mask[top : top + 9, left : left + 9])
+        assert its_mask.dtype == tf.uint8 and crop.dtype == tf.float32
+    assert len(corners) > 20  # it does move
+    assert max(top for top, _ in corners) <= 11 and max(left for _, left in corners) <= 21
+
+
+def test_crop_reaches_every_corner():
+    found = {
+        tuple(np.round(transforms.random_crop(coordinates(10, 11), 9, [1, s])[0][0, 0, :2]))
+        for s in range(60)
+    }
+    assert found == {(top, left) for top in (0, 1) for left in (0, 1, 2)}
+
+
+def test_crop_is_a_function_of_its_seed():
+    image = picture(40, 40)
+    one, none = transforms.random_crop(image, 9, [7, 8])
+    assert none is None
+    np.testing.assert_array_equal(one, transforms.random_crop(image, 9, [7, 8])[0])
+    assert np.abs(one - transforms.random_crop(image, 9, [7, 9])[0]).max() > 0
+
+
+def test_small_pictures_are_padded_with_the_mean_and_void():
+    image, mask = picture(5, 12), np.ones((5, 12), np.uint8)
+    crop, its_mask = transforms.random_crop(image, 9, [0, 1], mask)
+    np.testing.assert_allclose(crop[5:], np.broadcast_to(transforms.INPUT_MEAN, (4, 9, 3)))
+    np.testing.assert_array_equal(its_mask[5:], VOID)
+    np.testing.assert_array_equal(its_mask[:5], 1)
+    offsets = [np.abs(crop[:5] - image[:, i : i + 9]).max() for i in range(4)]
+    assert min(offsets) < 1e-4
+
+
+def test_mirror_turns_both_or_neither_in_about_half_of_the_draws():
+    image, mask = picture(6, 9), picture(6, 9, 1)[..., 0]
+    turned = 0
+    for seed in range(60):
+        out, its_mask = transforms.random_mirror(image, [seed, 0], mask)
+        if np.array_equal(out, image):
+            np.testing.assert_array_equal(its_mask, mask)
+        else:
+            np.testing.assert_array_equal(out, image[:, ::-1])
+            np.testing.assert_array_equal(its_mask, mask[:, ::-1])
+            turned += 1
+    assert 15 < turned < 45
+
+
+def test_erase_fills_the_region_only():
+    image, region = picture(6, 5), np.eye(6, 5, dtype=bool)
+    fill = tf.constant([9, 8, 7], tf.uint8)
+    out = in_tf_data(lambda i, p: transforms.erase(i, p, fill), image, encoding.grey_png(region))
+    np.testing.assert_array_equal(out.numpy()[~region], image[~region])
+    np.testing.assert_array_equal(out.numpy()[region], [[9, 8, 7]] * 5)
+
+
+def test_warp_leaves_a_picture_of_the_size_and_masks_keep_their_ids():
+    image = picture(9, 9)
+    np.testing.assert_array_equal(transforms.warp(image, 9), image)
+    mask = np.array([[0, 200], [VOID, 3]], np.uint8)
+    warped = transforms.warp_mask(mask, 4)
+    np.testing.assert_array_equal(warped, np.repeat(np.repeat(mask, 2, 0), 2, 1))
+
+
+def test_network_mask_is_every_eighth_pixel():
+    mask = picture(33, 33)[..., 0]
+    small = transforms.network_mask(mask)
+    np.testing.assert_array_equal(small, mask[::8, ::8])
+    assert small.shape == (5, 5)
+    np.testing.assert_array_equal(transforms.network_mask(mask[None]), small[None])
+
+
+def test_multi_hot():
+    hot = transforms.multi_hot(tf.constant([3, 1, 3], tf.int64), 4)
+    np.testing.assert_array_equal(hot, [1, 0, 1, 0])
+    np.testing.assert_array_equal(transforms.multi_hot(tf.zeros([0], tf.int64), 2), [0, 0])
+
+
+@pytest.mark.parametrize(("side", "padded"), [(33, 33), (34, 41), (40, 41), (9, 9), (1, 1)])
+def test_pad_to_cells(side, padded):
+    images = tf.cast(picture(side, 10), tf.float32)[None]
+    out = transforms.pad_to_cells(images)
+    assert out.shape == (1, padded, 17, 3)
+    np.testing.assert_allclose(out[:, :side, :10], images, atol=1e-4)
+    corner = out[0, :, 10:].numpy().reshape(-1, 3)
+    np.testing.assert_allclose(corner, np.broadcast_to(transforms.INPUT_MEAN, corner.shape))

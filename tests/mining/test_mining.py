@@ -1,0 +1,155 @@
+"""CAM, erasing and mask fusion by hand, and on a real small classifier."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aepsl_tf import config as configs
+from aepsl_tf.data import encoding, records, transforms
+from aepsl_tf.data.voc import VOID, ClassSet
+from aepsl_tf.mining import cam, erasing, pseudo_masks, regions
+from aepsl_tf.mining.heatmaps import Heatmaps
+from aepsl_tf.models.classifier import Classifier
+
+
+@pytest.fixture(scope="module", params=["crop", "warp"])
+def model(request):
+    config = configs.TrainClassifier(
+        backbone="vgg16_small", weights="none", input_size=33, input=request.param
+    )
+    model = Classifier(config, 3)
+    model.fc8.bias.assign([0.5, -1.0, 2.0])
+    return model
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def test_pooled_cam_is_the_logit_less_the_bias(model):
+    features = model.frozen(tf.cast(picture(33, 33)[None], tf.float32))
+    fc7, logits = model.maps(features)
+    maps = cam.class_activation_map(fc7, model.class_weights())
+    assert maps.shape == (1, 5, 5, 3)
+    pooled = tf.reduce_mean(maps, [1, 2])
+    assert np.abs(pooled).max() > 0
+    np.testing.assert_allclose(pooled, logits - model.fc8.bias, rtol=1e-4, atol=1e-6)
+
+
+def test_heatmaps_have_the_picture_s_size_and_class_order(model):
+    image = picture(37, 29)
+    one, three = Heatmaps(model).of(image, [1, 3])
+    assert one.shape == three.shape == (37, 29)
+    (alone,) = Heatmaps(model).of(image, [3])
+    np.testing.assert_array_equal(alone, three)
+    assert np.abs(one - three).max() > 0
+
+
+def test_heatmap_of_network_size_meets_the_cells(model):
+    image = picture(33, 33)
+    (heatmap,) = Heatmaps(model).of(image, [2])
+    fc7, _ = model.maps(model.frozen(tf.cast(image[None], tf.float32)))
+    cells = cam.class_activation_map(fc7, model.class_weights())[0, ..., 1]
+    np.testing.assert_allclose(heatmap[::8, ::8], cells, rtol=1e-4, atol=1e-6)
+
+
+def test_cam_by_hand():
+    features = np.array([[[[1.0, 2.0], [3.0, 0.0]]]], np.float32)
+    weights = np.array([[1.0, 0.0], [-1.0, 10.0]], np.float32)
+    maps = cam.class_activation_map(features, weights)
+    np.testing.assert_array_equal(maps, [[[[-1, 20], [3, 0]]]])
+
+
+def test_upsample_aligns_corners():
+    up = cam.upsample(tf.constant([[0.0, 4.0], [8.0, 12.0]]), 3, 5)
+    np.testing.assert_allclose(up, [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8], [8, 9, 10, 11, 12]])
+
+
+def test_fraction_of_max_by_hand():
+    heatmap = np.array([[10.0, 2.0, 2.1], [-5.0, 0.0, 5.0]])
+    region = erasing.discriminative_region(heatmap, 0.2, "fraction_of_max")
+    np.testing.assert_array_equal(region, [[1, 0, 1], [0, 0, 1]])
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0])
+def test_fraction_of_max_finds_nothing_without_a_positive_value(value):
+    region = erasing.discriminative_region(np.full((2, 3), value), 0.2, "fraction_of_max")
+    assert region.shape == (2, 3) and region.dtype == bool and not region.any()
+
+
+def test_top_pixels_by_hand():
+    heatmap = np.array([[1.0, 9.0, -3.0, 4.0, 0.0], [8.0, -1.0, 2.0, 3.0, 5.0]])
+    region = erasing.discriminative_region(heatmap, 0.2, "top_pixels")
+    np.testing.assert_array_equal(region, [[0, 1, 0, 0, 0], [1, 0, 0, 0, 0]])
+    # Unlike the other rule it always finds its share, negative values or not.
+    assert erasing.discriminative_region(heatmap - 100, 0.5, "top_pixels").sum() == 5
+    assert not erasing.discriminative_region(heatmap, 0.0, "top_pixels").any()
+    assert erasing.discriminative_region(heatmap, 1.0, "top_pixels").all()
+
+
+def test_unknown_rule_is_refused():
+    with pytest.raises(ValueError, match="top_pixels"):
+        erasing.discriminative_region(np.zeros((2, 2)), 0.2, "half")
+
+
+def test_erase_fills_the_region_and_nothing_else():
+    image, fill = picture(7, 9), np.array([11, 22, 33], np.uint8)
+    before = image.copy()
+    region = np.random.default_rng(1).random((7, 9)) < 0.4
+    erased = erasing.erase(image, region, fill)
+    np.testing.assert_array_equal(image, before)
+    np.testing.assert_array_equal(erased[~region], image[~region])
+    assert (erased[region] == fill).all()
+    graph = transforms.erase(tf.constant(image), encoding.grey_png(region), tf.constant(fill))
+    assert graph.dtype == tf.uint8
+    np.testing.assert_array_equal(graph, erased)
+
+
+def test_combine_by_hand():
+    """One column a case: low or high saliency, claimed by nothing, one region, or both."""
+    saliency = np.array([[0.05, 0.9, 0.05, 0.9, 0.9, 0.05, 0.9, 0.12]])
+    one = np.array([[0, 0, 1, 1, 0, 1, 1, 0]], bool)
+    two = np.array([[0, 0, 0, 0, 1, 1, 1, 0]], bool)
+    mask = pseudo_masks.combine([one, two], [3, 7], saliency, 0.12)
+    # background | rule 3 | rule 2 | class | class | 1 and 2 | rule 1 | the threshold is not below
+    np.testing.assert_array_equal(mask, [[0, VOID, VOID, 3, 7, VOID, VOID, VOID]])
+    assert mask.dtype == np.uint8
+
+
+def test_combine_without_tags():
+    mask = pseudo_masks.combine([], [], np.array([[0.0, 1.0]]), 0.12)
+    np.testing.assert_array_equal(mask, [[0, VOID]])
+
+
+def test_background_threshold_is_lower_indoors():
+    classes = ClassSet(("cow", "sofa", "cat"), ((1, 1, 1),) * 3, (False, True, False))
+    config = configs.MakeMasks()
+    assert pseudo_masks.background_threshold([1, 3], classes, config) == 0.12
+    assert pseudo_masks.background_threshold([1, 2], classes, config) == 0.06
+    assert pseudo_masks.background_threshold([], classes, config) == 0.12
+
+
+def test_merged_regions_are_the_union_and_only_grow(tmp_path):
+    rng = np.random.default_rng(2)
+    mined = rng.random((3, 2, 2, 6, 5)) < 0.3  # steps, images, labels
+    for step in range(3):
+        directory = tmp_path / str(step + 1)
+        directory.mkdir()
+        rows = [
+            {"image/id": f"i{i}", "image/labels": [2, 4],
+             "regions/pngs": [encoding.grey_png(r) for r in mined[step, i]]}
+            for i in range(2)
+        ]  # fmt: skip
+        records.write_family(directory, "regions", [1, 1], lambda s, rows=rows: [rows[s]])
+    run = types.SimpleNamespace(regions=lambda step: tmp_path / str(step))
+    previous = np.zeros_like(mined[0])
+    for steps in (1, 2, 3):
+        found = list(regions.merged(run, steps))
+        assert [f[:2] for f in found] == [("i0", [2, 4]), ("i1", [2, 4])]
+        union = np.array([f[2] for f in found])
+        np.testing.assert_array_equal(union, mined[:steps].any(axis=0))
+        assert not (previous & ~union).any()
+        previous = union
+    assert next(regions.merged(run, 3, shard=1))[0] == "i1"

@@ -1,0 +1,329 @@
+"""Export and prediction agree, and bad input is told in one line."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import jpeg, reader, write_mask
+from PIL import Image
+
+from aepsl_tf import config
+from aepsl_tf.errors import InputError
+from aepsl_tf.phases import export, make_masks, mine_regions, predict, train_classifier
+from aepsl_tf.run_dir import RunDir
+from aepsl_tf.training import train
+from data_prep import write_voc
+
+REPOSITORY = pathlib.Path(export.__file__).parents[2]
+
+# ------------------------------------------------------------------------------------------ export
+
+_SERVE = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+run, result, *files = sys.argv[1:]
+results = {}
+for name in ("psl", "no_psl"):
+    model = tf.saved_model.load(f"{run}/export/{name}")
+    for path in files:
+        encoded = tf.io.read_file(path)
+        outputs = model.serve_bytes(encoded)
+        if path.endswith(".png"):
+            pixels = tf.io.decode_png(encoded, channels=3)[None]
+            batch = model.serve(tf.concat([255 - pixels, pixels], 0))
+            assert batch.keys() == outputs.keys()
+            assert tf.reduce_all(batch["mask"][1:] == outputs["mask"])
+        stem = path.rsplit("/", 1)[1].split(".")[0]
+        results |= {f"{name}/{stem}/{k}": v.numpy() for k, v in outputs.items()}
+assert "aepsl_tf" not in sys.modules
+np.savez(result, **results)
+"""
+
+
+def _draw_pictures(folder):
+    """Five picture files: four PNGs, of one pixel too, and a grey JPEG."""
+    rng = np.random.default_rng(3)
+    folder.mkdir()
+    for name, (height, width) in {
+        "tiny": (7, 5), "pixel": (1, 1), "upright": (64, 48), "wide": (33, 120),
+    }.items():  # fmt: skip
+        coarse = rng.integers(0, 256, [4, 4, 3], dtype=np.uint8)
+        Image.fromarray(coarse).resize((width, height)).save(folder / f"{name}.png")
+    coarse = Image.fromarray(rng.integers(0, 256, [5, 5], dtype=np.uint8)).resize((50, 40))
+    (folder / "grey.jpg").write_bytes(jpeg(np.array(coarse)))
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return _draw_pictures(tmp_path / "pictures")
+
+
+def _enliven(run_dir, name, picture):
+    """Changes a model's last layers so that its masks hold several classes."""
+    model = train.load(run_dir.model(name))
+    kernel, bias = model.fc8_seg.get_weights()
+    model.fc8_seg.set_weights([kernel * 20, bias])
+    image = np.array(Image.open(picture).resize((33, 33)), np.float32)
+    logits = model(image[None])["logits"].numpy()
+    model.fc8_seg.set_weights([kernel * 20, -logits.mean((0, 1, 2))])
+    if model.has_scores:
+        kernel, bias = model.fc8_cls.get_weights()
+        model.fc8_cls.set_weights([kernel * 0, np.where(np.arange(bias.size) % 3, 4.0, -4.0)])
+    model.tuned.save_weights(run_dir.model(name) / "tuned.weights.h5")
+
+
+@pytest.fixture(scope="module")
+def exported(finished, read, tmp_path_factory):
+    """(RunDir, picture folder, outputs by name, of a process that knows TensorFlow alone)."""
+    folder = tmp_path_factory.mktemp("exported")
+    shutil.copytree(finished.root, folder / "run")
+    run_dir, pictures = RunDir(folder / "run"), _draw_pictures(folder / "pictures")
+    for name in ("psl", "no_psl"):
+        _enliven(run_dir, name, pictures / "upright.png")
+        export.run(read(config.Export, model=name), run_dir)
+    files = [str(file) for file in sorted(pictures.iterdir())]
+    done = subprocess.run(
+        [sys.executable, "-c", _SERVE, str(run_dir.root), str(folder / "served.npz"), *files],
+        cwd=folder, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return run_dir, pictures, dict(np.load(folder / "served.npz"))
+
+
+@pytest.mark.parametrize("model", ["psl", "no_psl"])
+def test_export_and_prediction_give_the_same_masks(exported, read, model, tmp_path):
+    run_dir, pictures, served = exported
+    settings = read(config.Predict, model=model, images=str(pictures), output=str(tmp_path),
+                    crf=False)  # fmt: skip
+    predict.run(settings, run_dir)
+    files = sorted(pictures.iterdir())
+    assert len(list(tmp_path.iterdir())) == 2 * len(files)
+    classes, seen = len(run_dir.classes()), set()
+    for file in files:
+        picture = Image.open(tmp_path / f"{file.stem}.png")
+        assert picture.mode == "P"
+        assert picture.size == Image.open(file).size
+        assert picture.size == Image.open(tmp_path / f"{file.stem}_overlay.png").size
+        mask = np.array(picture)
+        key = f"{model}/{file.stem}"
+        np.testing.assert_array_equal(served[f"{key}/mask"][0], mask, err_msg=file.name)
+        probabilities = served[f"{key}/probabilities"]
+        assert probabilities.shape == (1, *mask.shape, classes + 1)
+        np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-4)
+        seen |= set(np.unique(mask))
+    assert len(seen) > 2, "masks of one class would compare nothing"
+
+
+def test_only_a_classification_branch_exports_scores(exported):
+    run_dir, _, served = exported
+    with_scores = {key.split("/")[0] for key in served if key.endswith("/scores")}
+    assert with_scores == {"psl"}
+    assert served["psl/tiny/scores"].shape == (1, len(run_dir.classes()))
+
+
+def test_prohibited_classes_are_not_in_masks(exported):
+    _, pictures, served = exported
+    for file in pictures.iterdir():
+        scores = served[f"psl/{file.stem}/scores"][0]
+        prohibited = 1 + np.flatnonzero(scores < 0.1)
+        assert len(prohibited) > 0
+        assert not set(np.unique(served[f"psl/{file.stem}/mask"])) & set(prohibited)
+
+
+def test_the_pipelines_export_is_complete(finished):
+    folder = finished.run_dir.export("psl_plus_plus")
+    assert (folder / "saved_model.pb").exists()
+    rows = json.loads((folder / "classes.json").read_text())
+    assert rows == finished.run_dir.classes().to_json()
+
+
+def test_prediction_names_broken_pictures_and_does_the_others(finished, read, pictures, tmp_path):
+    whole = (pictures / "grey.jpg").read_bytes()
+    (pictures / "broken.jpg").write_bytes(whole[: len(whole) // 2])
+    output = tmp_path / "masks"
+    settings = read(config.Predict, images=str(pictures), output=str(output))  # with the CRF
+    message = _refused(predict, settings, finished.run_dir)
+    assert "1 of 6 pictures" in message and "broken.jpg" in message
+    assert len(list(output.iterdir())) == 10
+
+
+# --------------------------------------------------------------------------------------- bad input
+
+
+def _refused(phase, settings, run_dir):
+    """The one line that refuses."""
+    with pytest.raises(InputError) as error:
+        phase.run(settings, run_dir, 1)
+    message = str(error.value)
+    assert message and "\n" not in message
+    return message
+
+
+def _bad_missing_id(root, tmp_path):
+    (root / "ImageSets/Segmentation/train.txt").write_text("a\nb\nnowhere\n")
+    return {}, "nowhere"
+
+
+def _bad_truncated_jpeg(root, tmp_path):
+    path = root / "JPEGImages/b.jpg"
+    path.write_bytes(path.read_bytes()[:-200])
+    return {}, "b.jpg: not a readable picture"
+
+
+def _bad_class_id(root, tmp_path):
+    write_mask(root, "c", np.full([18, 26], 37, np.uint8))
+    return {"tags_from": "none"}, "c.png: holds class id 37; expected 0..2 or 255"
+
+
+def _bad_class_id_as_tag(root, tmp_path):
+    return {}, _bad_class_id(root, tmp_path)[1]
+
+
+def _bad_rgb_mask(root, tmp_path):
+    Image.new("RGB", (26, 18)).save(root / "SegmentationClass/c.png")
+    return {}, "c.png: expected a palette or greyscale PNG"
+
+
+def _bad_tag(root, tmp_path):
+    (tmp_path / "labels.csv").write_text("image,labels\na,cat\nb,zebra\nc,dog\nd,dog\n")
+    return {"labels_csv": str(tmp_path / "labels.csv")}, "image b: unknown tag 'zebra'"
+
+
+def _bad_untagged(root, tmp_path):
+    (tmp_path / "labels.csv").write_text("image,labels\na,cat\n")
+    return {"labels_csv": str(tmp_path / "labels.csv")}, "missing: b, c, d"
+
+
+def _bad_columns(root, tmp_path):
+    (tmp_path / "labels.csv").write_text("a,cat\nb,dog\n")
+    return {"labels_csv": str(tmp_path / "labels.csv")}, "expected a first line `image,labels`"
+
+
+def _bad_empty_split(root, tmp_path):
+    (root / "ImageSets/Segmentation/train.txt").write_text("\n")
+    return {}, "the split is empty"
+
+
+def _bad_split(root, tmp_path):
+    return {"split": "trian"}, "trian.txt is not there"
+
+
+def _bad_twice(root, tmp_path):
+    (root / "ImageSets/Segmentation/train.txt").write_text("a\nb\na\n")
+    return {}, "a is listed twice"
+
+
+def _bad_root(root, tmp_path):
+    return {"voc_root": str(tmp_path)}, "expected a folder that holds JPEGImages"
+
+
+def _bad_xml(root, tmp_path):
+    (root / "Annotations").mkdir()
+    for id_ in "abcd":
+        (root / f"Annotations/{id_}.xml").write_text("<annotation>")
+    return {"tags_from": "xml"}, "a.xml: not readable as XML"
+
+
+_BAD_DEVKITS = [value for name, value in list(globals().items()) if name.startswith("_bad_")]
+
+
+@pytest.mark.parametrize("spoil", _BAD_DEVKITS, ids=lambda f: f.__name__[5:])
+def test_bad_devkit_is_refused_in_one_line(spoil, small_devkit, tmp_path):
+    changes, expected = spoil(small_devkit, tmp_path)
+    run_dir = RunDir(tmp_path / "run")
+    settings = reader(voc_root=str(small_devkit))(config.WriteVoc, **changes)
+    assert expected in _refused(write_voc, settings, run_dir)
+    assert run_dir.entry("write_voc/train/ground_truth") is None
+    assert not (tmp_path / "run/data/train/ground_truth").exists()
+    if spoil is not _bad_class_id:  # there the pictures are in order, and already written
+        assert run_dir.entry("write_voc/train") is None
+        assert not run_dir.family("train", "images").exists()
+
+
+@pytest.fixture
+def written(small_devkit, tmp_path):
+    """A run directory that holds the small devkit's training split."""
+    run_dir = RunDir(tmp_path / "run")
+    write_voc.run(config.WriteVoc(voc_root=str(small_devkit)), run_dir, 1)
+    return run_dir
+
+
+def test_wrong_weights_files(written, common, tmp_path):
+    (tmp_path / "text.h5").write_text("no weights")
+    for path, expected in {  # one after the other: a refused try stands in nobody's way
+        "text.h5": "expected weights of keras.applications.VGG16",
+        "nowhere.h5": "no such file",
+    }.items():
+        read = reader(**common | {"backbone": "vgg16", "weights": str(tmp_path / path)})
+        message = _refused(train_classifier, read(config.TrainClassifier), written)
+        assert expected in message and path in message
+    assert not written.classifier(1).exists()
+    assert written.entry("train_classifier/step_1") is None
+
+
+def test_small_backbone_has_no_imagenet_weights(written, common):
+    settings = reader(**common | {"weights": "imagenet"})(config.TrainClassifier)
+    assert "give --weights=none" in _refused(train_classifier, settings, written)
+    assert not written.classifier(1).exists()
+
+
+def test_training_without_tags_is_refused(small_devkit, common, tmp_path):
+    run_dir = RunDir(tmp_path / "run")
+    settings = config.WriteVoc(voc_root=str(small_devkit), tags_from="none")
+    write_voc.run(settings, run_dir, 1)
+    message = _refused(train_classifier, reader(**common)(config.TrainClassifier), run_dir)
+    assert "image a has no tag" in message
+    assert not run_dir.classifier(1).exists()
+
+
+def test_phases_before_their_input(written, read):
+    message = _refused(make_masks, read(config.MakeMasks), written)
+    assert "run python -m data_prep.write_saliency first" in message
+    assert not written.masks("steps_1_to_2").exists()
+    message = _refused(mine_regions, read(config.MineRegions, step=1), written)
+    assert "run python -m aepsl_tf.phases.train_classifier first" in message
+    assert not written.regions(1).exists()
+    message = _refused(train_classifier, read(config.TrainClassifier, step=2), written)
+    assert "run python -m data_prep.write_erased first" in message
+    assert not written.classifier(2).exists()
+
+
+def test_model_that_is_not_there(finished, read, pictures, tmp_path):
+    settings = read(config.Predict, model="best", images=str(pictures), output=str(tmp_path / "o"))
+    assert "train_segmenter/best" in _refused(predict, settings, finished.run_dir)
+    assert not (tmp_path / "o").exists()
+
+
+def _command_line(module, *flags):
+    """(exit status, stderr's last line) of a real command line that must fail cleanly."""
+    done = subprocess.run([sys.executable, "-m", module, *flags], cwd=REPOSITORY, timeout=120,
+                          capture_output=True, text=True)  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("spoil", [_bad_missing_id, _bad_tag])
+def test_command_line_refuses_a_bad_devkit(spoil, small_devkit, tmp_path):
+    changes, expected = spoil(small_devkit, tmp_path)
+    flags = [f"--{k}={v}" for k, v in changes.items()]
+    status, line = _command_line("data_prep.write_voc", f"--run_dir={tmp_path / 'run'}",
+                                 f"--voc_root={small_devkit}", *flags)  # fmt: skip
+    assert status == 1
+    assert line.startswith("error: ") and expected in line
+    assert not (tmp_path / "run/data/train/images").exists()
+
+
+def test_command_line_refuses_masks_before_mining(written):
+    status, line = _command_line(
+        "aepsl_tf.phases.make_masks", f"--run_dir={written.root}", "--merge_steps=1"
+    )
+    assert status == 1
+    assert line.startswith("error: make_masks/steps_1_to_1 needs the output of ")
+    assert not written.masks("steps_1_to_1").exists()

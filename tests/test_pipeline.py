@@ -1,0 +1,223 @@
+"""The whole method at a toy's size: its results, its reruns, and its phases one by one."""
+
+import ast
+import json
+import pathlib
+import shutil
+
+import pytest
+from conftest import reader
+
+from aepsl_tf import config, pipeline
+from aepsl_tf.errors import InputError
+from aepsl_tf.pipeline import Pipeline
+from aepsl_tf.run_dir import RunDir, to_json, write_atomic
+
+
+def _stopper(**changes):
+    read = reader(**changes)
+    return Pipeline(read(config.Pipeline), read, None)
+
+
+def test_summary_has_every_number(finished):
+    summary = json.loads((finished.root / "summary.json").read_text())
+    assert summary == finished.summary
+    steps = {"step_1", "step_2"}
+    for name in ("mask_miou", "mask_miou_void_wrong", "mask_labelled_share", "classifier_loss"):
+        assert summary[name].keys() == steps, name
+    models = {"no_psl", "psl", "psl_plus_plus"}
+    assert summary["model_miou"].keys() == models | {f"{m}_crf" for m in models}
+    for name in ("mask_miou", "model_miou"):
+        assert all(0 <= value <= 1 for value in summary[name].values())
+    assert summary["seconds"].keys() == finished.run_dir.manifest().keys()
+    assert all(seconds >= 0 for seconds in summary["seconds"].values())
+
+
+def test_plan_is_what_was_done(finished, read):
+    plan = Pipeline(read(config.Pipeline), read, finished.run_dir).plan()
+    done = finished.run_dir.manifest().keys()
+    assert set(plan) <= done
+    others = {k for k in done - set(plan) if not k.startswith("evaluate/masks_")}
+    assert others == {"write_voc/train/ground_truth", "write_voc/val/ground_truth"}
+
+
+def test_nothing_unfinished_is_left_behind(finished):
+    left = [p for p in finished.root.rglob("*") if ".partial" in p.name or p.suffix == ".tmp"]
+    assert left == []
+    assert not finished.run_dir.cache.exists()
+
+
+def test_report_has_a_panel_for_every_class_of_the_split(finished, devkit):
+    tags = (devkit / "image_labels.csv").read_text().splitlines()
+    train = [line.split(",")[1].split() for line in tags if line.startswith("demo_train")]
+    expected = {f"{name}.png" for names in train for name in names}
+    assert {p.name for p in finished.run_dir.report.iterdir()} == expected
+
+
+def test_rerun_makes_nothing_again(finished, read, monkeypatch):
+    def state():
+        files = [p for p in finished.root.rglob("*") if p.is_file() and p.name != "summary.json"]
+        return {p: p.stat().st_mtime_ns for p in files if p.name != ".lock"}
+
+    def refuse(*_):
+        raise AssertionError("a finished phase was done again")
+
+    monkeypatch.setattr("aepsl_tf.training.train.train", refuse)
+    manifest, before = finished.run_dir.manifest(), state()
+    again = Pipeline(read(config.Pipeline), read, RunDir(finished.root), workers=1).run()
+    assert again == finished.summary
+    assert finished.run_dir.manifest() == manifest
+    assert state() == before
+
+
+def test_changed_setting_is_refused_and_named(finished, common):
+    changed = reader(**common | {"threshold": 0.3})
+    with pytest.raises(InputError, match=r"--threshold=0.2, now 0.3"):
+        Pipeline(changed(config.Pipeline), changed, RunDir(finished.root), workers=1).run()
+
+
+def test_dry_run_prints_the_plan_and_writes_nothing(read, tmp_path, capsys):
+    root = tmp_path / "run"
+    Pipeline(read(config.Pipeline, dry_run=True), read, RunDir(root)).run()
+    lines = capsys.readouterr().out.splitlines()
+    assert not root.exists()
+    assert all(line.startswith("to do") for line in lines)
+    assert lines[0].endswith("write_voc/train")
+    assert lines[-1].endswith("report")
+    assert "to do     train_classifier/step_2" in lines
+
+
+def test_dry_run_of_a_finished_run(finished, read, capsys):
+    Pipeline(read(config.Pipeline, dry_run=True), read, finished.run_dir).run()
+    assert all(line.startswith("finished") for line in capsys.readouterr().out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("changes", "loss", "stops"),
+    [
+        ({}, 100.0, False),
+        ({"stop_loss": 0.5}, 0.5, False),
+        ({"stop_loss": 0.5}, 0.51, True),
+        ({"stop_loss_ratio": 2.0}, 0.5, False),
+        ({"stop_loss_ratio": 2.0}, 0.51, True),
+    ],
+)
+def test_when_training_is_no_success(changes, loss, stops):
+    assert _stopper(**changes)._failed(2, loss, first=0.25) is stops
+
+
+@pytest.mark.parametrize("changes", [{"stop_loss": 0.5}, {"stop_loss_ratio": 1.9}])
+def test_mining_stops_at_the_first_failed_step(monkeypatch, changes):
+    losses, calls = {1: 0.3, 2: 0.4, 3: 0.6, 4: 0.1}, []
+    phases = {"train_classifier": lambda s, *_: {"last_epoch": {"loss": losses[s.step]}}}
+    for name in ("train_classifier", "mine_regions", "write_erased"):
+        work = phases.get(name, lambda *_: {})
+        monkeypatch.setattr(
+            getattr(pipeline, name), "run",
+            lambda s, *a, name=name, work=work: calls.append((name, s.step)) or work(s, *a),
+        )  # fmt: skip
+    assert _stopper(max_steps=4, **changes).mine() == 2
+    assert calls == [
+        ("train_classifier", 1), ("mine_regions", 1),
+        ("write_erased", 2), ("train_classifier", 2), ("mine_regions", 2),
+        ("write_erased", 3), ("train_classifier", 3),
+    ]  # fmt: skip
+
+
+def test_failing_first_step_is_an_error(monkeypatch):
+    facts = {"last_epoch": {"loss": 0.6}}
+    monkeypatch.setattr(pipeline.train_classifier, "run", lambda *_: facts)
+    with pytest.raises(InputError, match="M_1 did not converge"):
+        _stopper(stop_loss=0.5).mine()
+
+
+@pytest.mark.parametrize("names", ["psl_plus_plus", "no_psl,best"])
+def test_segmenters_that_cannot_be(names):
+    with pytest.raises(InputError, match="--segmenters"):
+        _stopper(segmenters=names)
+
+
+def test_phases_by_hand_without_ground_truth_give_the_same_bytes(finished, read, tmp_path):
+    """Neither the one process nor pixel ground truth has a part in what is trained."""
+    run_dir = RunDir(tmp_path / "run")
+
+    def do(phase, cls, **changes):
+        phase.run(read(cls, **changes), run_dir, 1)
+
+    for split in ("train", "val"):
+        do(pipeline.write_voc, config.WriteVoc, split=split)
+    for split in ("train", "val"):
+        shutil.rmtree(run_dir.ground_truth(split, "write_voc"))
+    manifest = run_dir.manifest()
+    for key in [k for k in manifest if k.endswith("/ground_truth")]:
+        del manifest[key]
+    write_atomic(run_dir.root / "manifest.json", to_json(manifest))
+
+    do(pipeline.write_saliency, config.WriteSaliency)
+    for step in (1, 2):
+        if step > 1:
+            do(pipeline.write_erased, config.WriteErased, step=step)
+        do(pipeline.train_classifier, config.TrainClassifier, step=step)
+        do(pipeline.mine_regions, config.MineRegions, step=step)
+    do(pipeline.make_masks, config.MakeMasks, merge_steps=2)
+    do(pipeline.train_segmenter, config.TrainSegmenter, name="no_psl", psl="none")
+
+    by_pipeline, by_hand = finished.run_dir.manifest(), run_dir.manifest()
+    assert by_hand.keys() == {
+        "write_voc/train", "write_voc/val", "write_saliency/train",
+        "train_classifier/step_1", "mine_regions/step_1", "write_erased/step_2",
+        "train_classifier/step_2", "mine_regions/step_2", "make_masks/steps_1_to_2",
+        "train_segmenter/no_psl",
+    }  # fmt: skip
+    differ = [k for k, entry in by_hand.items() if entry["digest"] != by_pipeline[k]["digest"]]
+    assert differ == []
+    assert not list(run_dir.root.glob("data/*/ground_truth"))
+
+
+def test_evaluation_needs_ground_truth(run_copy, read):
+    shutil.rmtree(run_copy.ground_truth("val", "write_voc"))
+    with pytest.raises(InputError, match="needs the output of write_voc/val/ground_truth"):
+        pipeline.evaluate.run(read(config.Evaluate, model="psl"), run_copy, 1)
+
+
+@pytest.mark.parametrize("phase", ["train_classifier", "mine_regions", "make_masks", "relabel"])
+def test_ground_truth_stays_shut_to_training(finished, phase):
+    with pytest.raises(InputError, match="supervision is image tags only"):
+        finished.run_dir.ground_truth("train", phase)
+    with pytest.raises(InputError, match="behind the firewall"):
+        finished.run_dir.family("train", "ground_truth")
+
+
+_ROOT = pathlib.Path(pipeline.__file__).parents[1]
+
+
+def _sources():
+    files = [*_ROOT.glob("aepsl_tf/**/*.py"), *_ROOT.glob("data_prep/**/*.py")]
+    return {str(f.relative_to(_ROOT)): ast.parse(f.read_text()) for f in files}
+
+
+def test_only_these_files_open_ground_truth():
+    opens = {
+        name
+        for name, tree in _sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "ground_truth"
+    }
+    assert opens == {
+        "data_prep/write_voc.py",
+        "aepsl_tf/phases/evaluate.py",
+        "aepsl_tf/phases/report.py",
+        "aepsl_tf/phases/supervised_masks.py",
+    }
+
+
+def test_only_these_files_know_where_a_devkit_keeps_masks():
+    knows = {
+        name
+        for name, tree in _sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and "SegmentationClass" in str(node.value)
+    }
+    assert knows == {"data_prep/write_voc.py", "data_prep/make_demo.py"}
