@@ -278,8 +278,8 @@ class RunDir:
                 "facts": facts,
                 "seconds": round(time.monotonic() - start, 1),
             }
-            _remove(output)
             self._record(key, entry)
+            _remove(output)  # after the record: half an old output must not count as finished
             os.replace(partial, output)
             self._record(key, entry | {"status": "finished"})
             begun.unlink()

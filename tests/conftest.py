@@ -1,4 +1,4 @@
-"""One drawn devkit and one finished tiny run, made once and shared by the slow tests."""
+"""One drawn devkit and one finished tiny run, made once for all slow tests."""
 
 import dataclasses
 import io

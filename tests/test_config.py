@@ -70,5 +70,7 @@ def test_a_field_that_phases_share_has_one_default():
     for _, cls in inspect.getmembers(configs, inspect.isclass):
         if issubclass(cls, configs.Config):
             for field in dataclasses.fields(cls):
+                if field.name == "split":  # what is written, and what is evaluated
+                    continue
                 default = seen.setdefault(field.name, field.default)
                 assert default == field.default, f"{cls.__name__}.{field.name}"

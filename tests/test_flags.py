@@ -83,11 +83,11 @@ def test_every_phase_is_among_the_classes():
     ],
 )
 def test_narrowed_flags_win_over_the_common_one(prefix, cls, other, parse):
-    shared = {f.name for f in dataclasses.fields(other)}
+    common = {f.name for f in dataclasses.fields(other)}
     for field in dataclasses.fields(cls):
         assert prefix + field.name in flags.FLAGS
     parse("--epochs=3", f"--{prefix}epochs=4", f"--{prefix}fc6_dilation=2", "--dropout=0.25")
-    assert {"epochs", "fc6_dilation", "dropout"} <= shared
+    assert {"epochs", "fc6_dilation", "dropout"} <= common
     assert config_flags.read(cls).epochs == 4
     assert config_flags.read(other).epochs == 3
     assert config_flags.read(cls).fc6_dilation == 2
@@ -184,7 +184,6 @@ def _fields_read():
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)
 def test_every_setting_is_read_somewhere(cls):
-    # merge_steps reaches the pipeline's phases through `read(config.MakeMasks).merge_steps`.
     nobody_reads = {field.name for field in dataclasses.fields(cls)} - _fields_read()
     assert not nobody_reads
 

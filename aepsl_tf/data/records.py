@@ -117,7 +117,15 @@ class Family:
     def read(self, shard=None):
         """Yields records as dictionaries, of one shard or of all."""
         for index in range(len(self.counts)) if shard is None else [shard]:
-            yield from read_shard(self.directory, self.name, index, len(self.counts))
+            found = 0
+            for row in read_shard(self.directory, self.name, index, len(self.counts)):
+                found += 1
+                yield row
+            if found != self.counts[index]:  # cut between two records, which no checksum shows
+                raise InputError(
+                    f"{self.shards()[index]}: damaged, {found} of {self.counts[index]} images: "
+                    "write the family again"
+                )
 
 
 def read_shard(directory, family, index, count):
@@ -155,7 +163,11 @@ def read_zipped(families, shard=None):
 
 def dataset(families):
     """tf.data of undecoded, zipped records: a tuple of serialised strings an image."""
-    parts = [tf.data.TFRecordDataset(f.shards()) for f in families]
+    parts = [
+        # A shard cut between two records fails too, where zip would just end early.
+        tf.data.TFRecordDataset(f.shards()).apply(tf.data.experimental.assert_cardinality(f.images))
+        for f in families
+    ]
     return tf.data.Dataset.zip(tuple(parts))
 
 

@@ -79,17 +79,22 @@ def _conv(filters, kernel, dilation, name, seed):
 def _blocks(backbone, fc6_dilation, dropout, seed):
     """The layers in order: five convolution blocks (their pools included), then the head."""
     blocks, fc = _SIZES[backbone]
+    # The small trunk sees small pictures: what widens VGG-16's view without lowering its
+    # resolution (stride-1 pools, conv5's dilation) would make every cell see the whole picture.
+    wide = backbone == "vgg16"
     stages = []
     for number, filters in enumerate(blocks, start=1):
-        dilation = 2 if number == 5 else 1
+        dilation = 2 if wide and number == 5 else 1
         stage = [
             _conv(f, 3, dilation, f"block{number}_conv{i}", seed)
             for i, f in enumerate(filters, start=1)
         ]
-        stride = 2 if number <= 3 else 1
-        stage.append(keras.layers.MaxPool2D(3, stride, "same", name=f"pool{number}"))
+        if wide or number <= 3:
+            stride = 2 if number <= 3 else 1
+            stage.append(keras.layers.MaxPool2D(3, stride, "same", name=f"pool{number}"))
         stages.append(stage)
-    stages[-1].append(CaffeAveragePool(name="pool5a"))
+    if wide:
+        stages[-1].append(CaffeAveragePool(name="pool5a"))
     stages.append([
         _conv(fc, 3, fc6_dilation, "fc6", seed),
         keras.layers.Dropout(dropout, seed=2 * seed + 1, name="drop6"),

@@ -48,9 +48,9 @@ def _restore(checkpoint, manager):
             checkpoint.restore(path).assert_consumed()
             logging.info("resumed from %s", pathlib.Path(path).name)
             return
-        except (tf.errors.OpError, AssertionError, ValueError) as error:
+        except Exception as error:  # OpError, IndexError, DecodeError, …: by where it is torn
             logging.warning("%s is damaged (%s); trying the one before",
-                            pathlib.Path(path).name, str(error).splitlines()[0][:80])  # fmt: skip
+                            pathlib.Path(path).name, repr(error).splitlines()[0][:80])  # fmt: skip
 
 
 def fit(model, batches, images, config, directory, callbacks=()):

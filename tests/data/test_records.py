@@ -109,13 +109,26 @@ def test_damaged_shards_are_refused(tmp_path):
     family = write(tmp_path / "f")
     path = family.directory / records.shard_name("masks", 0, 2)
     data = path.read_bytes()
-    for damaged in (data[:-5], data[: len(data) // 2 + 3], data[:20] + b"?" + data[21:]):
+    half = len(data) // 2  # both records are of one length: this cuts between them
+    for damaged in (data[:-5], data[: half + 20], data[:half], b"", data[:20] + b"?" + data[21:]):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match="missing or damaged"):
+        with pytest.raises(InputError, match="damaged") as caught:
             list(family.read())
+        assert str(path) in str(caught.value)
     path.unlink()
     with pytest.raises(InputError, match="missing or damaged"):
         list(family.read())
+
+
+@pytest.mark.parametrize("cut", ["masks", "images"])
+def test_a_shard_cut_between_records_fails_in_the_graph_too(tmp_path, cut):
+    families = [write(tmp_path / "a", "images"), write(tmp_path / "b", "masks")]
+    family = families[cut == "masks"]
+    path = family.directory / records.shard_name(cut, 1, 2)
+    assert len(list(records.dataset(families))) == 3
+    path.write_bytes(b"")
+    with pytest.raises(tf.errors.OpError, match="expected to contain 3 elements"):
+        list(records.dataset(families))
 
 
 def test_missing_family_is_named(tmp_path):

@@ -64,13 +64,38 @@ def test_fc6_dilation_is_the_config_s():
     assert all_layers(backbones.build(small(fc6_dilation=2)))["fc6"].dilation_rate == (2, 2)
 
 
-def test_freezing_cuts_after_the_named_block():
-    for name, last in (("none", "caffe_input"), ("conv3", "pool3"), ("pool5a", "pool5a")):
-        frozen, tuned = backbones.build(small(freeze_through=name))
-        assert frozen.layers[-1].name == last
-        assert not frozen.trainable_variables
-        assert tuned.layers[1].name == {"caffe_input": "block1_conv1", "pool3": "block4_conv1",
-                                        "pool5a": "fc6"}[last]  # fmt: skip
+@pytest.mark.parametrize(
+    ("backbone", "name", "last", "first"),
+    [
+        ("vgg16_small", "none", "caffe_input", "block1_conv1"),
+        ("vgg16_small", "conv3", "pool3", "block4_conv1"),
+        ("vgg16_small", "pool5a", "block5_conv1", "fc6"),
+        ("vgg16", "conv4", "pool4", "block5_conv1"),
+        ("vgg16", "pool5a", "pool5a", "fc6"),
+    ],
+)
+def test_freezing_cuts_after_the_named_block(backbone, name, last, first):
+    frozen, tuned = backbones.build(small(backbone=backbone, freeze_through=name))
+    assert frozen.layers[-1].name == last
+    assert tuned.layers[1].name == first
+    assert not frozen.trainable_variables
+
+
+def test_small_trunk_has_the_stride_but_not_the_widening():
+    layers = all_layers(backbones.build(small()))
+    assert {n for n in layers if n.startswith("pool")} == {"pool1", "pool2", "pool3"}
+    assert {layers[f"block{b}_conv1"].dilation_rate for b in range(1, 6)} == {(1, 1)}
+
+
+def test_caffe_input_scales_and_survives_saving():
+    layer = backbones.CaffeInput(1 / 64)
+    images = np.array([[[INPUT_MEAN, (10, 20, 30)]]], np.float32)
+    np.testing.assert_allclose(layer(images), backbones.CaffeInput()(images) / 64, atol=1e-6)
+    again = backbones.CaffeInput.from_config(layer.get_config())
+    np.testing.assert_array_equal(layer(images), again(images))
+    scales = [all_layers(backbones.build(small(backbone=b)))["caffe_input"].scale
+              for b in ("vgg16", "vgg16_small")]  # fmt: skip
+    assert scales[0] == 1 and scales[1] < 1  # ImageNet weights want the pictures as they are
 
 
 def test_a_cut_network_computes_the_same():

@@ -68,11 +68,11 @@ def pictures(tmp_path):
 def _enliven(run_dir, name, picture):
     """Changes a model's last layers so that its masks hold several classes."""
     model = train.load(run_dir.model(name))
-    kernel, bias = model.fc8_seg.get_weights()
-    model.fc8_seg.set_weights([kernel * 20, bias])
     image = np.array(Image.open(picture).resize((33, 33)), np.float32)
     logits = model(image[None])["logits"].numpy()
-    model.fc8_seg.set_weights([kernel * 20, -logits.mean((0, 1, 2))])
+    scale = 5 / logits.std((0, 1, 2))
+    kernel, bias = model.fc8_seg.get_weights()
+    model.fc8_seg.set_weights([kernel * scale, (bias - logits.mean((0, 1, 2))) * scale])
     if model.has_scores:
         kernel, bias = model.fc8_cls.get_weights()
         model.fc8_cls.set_weights([kernel * 0, np.where(np.arange(bias.size) % 3, 4.0, -4.0)])

@@ -1,0 +1,153 @@
+"""A training killed anywhere ends with the bytes of one that was not."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from aepsl_tf import config as configs
+from aepsl_tf.errors import InputError
+from aepsl_tf.models.classifier import Classifier
+from aepsl_tf.training import loop, solver
+
+IMAGES, STEPS = 6, 3
+CONFIG = configs.TrainClassifier(
+    backbone="vgg16_small", weights="none", input_size=33, input="warp", freeze_through="pool5a",
+    epochs=3, lr_drop_epochs="2", global_batch=2, dropout=0.5, checkpoint_seconds=0.0,
+    learning_rate=0.01,
+)  # fmt: skip
+
+
+def batches(epoch, position):
+    rng = np.random.default_rng(epoch)
+    features = rng.uniform(0, 1, (IMAGES, 5, 5, 64)).astype(np.float32)
+    labels = np.eye(3, dtype=np.float32)[rng.integers(0, 3, IMAGES)]
+    data = tf.data.Dataset.from_tensor_slices({"features": features, "labels": labels})
+    return data.skip(position * 2).batch(2)
+
+
+def fresh(config=CONFIG):
+    model = Classifier(config, 3)
+    model.compile(optimizer=solver.build(model, config, STEPS))
+    return model
+
+
+class Kill(keras.callbacks.Callback):
+    """Dies at the end of a step, or of an epoch, before that is checkpointed."""
+
+    def __init__(self, epoch, step=None):
+        super().__init__()
+        self.at, self.epoch, self.begun = (epoch, step), None, None
+
+    def on_train_begin(self, logs=None):
+        self.begun = logs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == self.at:
+            raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch, None) == self.at:
+            raise KeyboardInterrupt
+
+
+def train(directory, *kills, config=CONFIG, data=batches):
+    """Trains with a new model a life; returns (model, history, where the last life began)."""
+    for kill in kills:
+        with pytest.raises(KeyboardInterrupt):
+            loop.fit(fresh(config), data, IMAGES, config, directory, [kill])
+    model, watch = fresh(config), Kill(-1)
+    history = loop.fit(model, data, IMAGES, config, directory, [watch])
+    return model, history, watch.begun
+
+
+def state(model):
+    return [v.numpy() for v in model.tuned.variables + model.optimizer.variables]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    model, history, begun = train(tmp_path_factory.mktemp("whole"))
+    assert begun == {"epoch": 0, "position": 0}
+    pairs = zip(state(model), state(fresh()), strict=True)
+    assert all((a != b).any() for a, b in pairs if a.dtype.kind == "f" and a.size > 1)
+    generators = [v for v in model.tuned.variables if "seed" in v.path]
+    assert len(generators) == 2  # drop6 and drop7: their states are part of what is compared
+    return state(model), history
+
+
+def same(one, other):
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_history_has_the_mean_loss_of_each_epoch(whole):
+    _, history = whole
+    assert len(history) == 3 and all(set(h) == {"loss"} and h["loss"] > 0 for h in history)
+
+
+@pytest.mark.parametrize("kills", [[Kill(1, 1)], [Kill(0, 2), Kill(2, None)]])
+def test_resumed_training_is_bit_equal(whole, kills, tmp_path):
+    model, history, begun = train(tmp_path, *kills)
+    assert begun in ({"epoch": 1, "position": 1}, {"epoch": 2, "position": 2})
+    same(state(model), whole[0])
+    assert history == whole[1]
+
+
+def tear(directory, which=-1):
+    newest = pathlib.Path(
+        tf.train.get_checkpoint_state(directory).all_model_checkpoint_paths[which]
+    )
+    data = newest.with_name(newest.name + ".data-00000-of-00001")
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+
+
+def test_torn_checkpoint_falls_back_to_the_one_before(whole, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(fresh(), batches, IMAGES, CONFIG, tmp_path, [Kill(1, 2)])
+    tear(str(tmp_path))
+    model, history, begun = train(tmp_path)
+    assert begun == {"epoch": 1, "position": 1}
+    same(state(model), whole[0])
+    assert history == whole[1]
+
+
+def test_all_checkpoints_torn_starts_over(whole, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(fresh(), batches, IMAGES, CONFIG, tmp_path, [Kill(1, 2)])
+    tear(str(tmp_path), 0)
+    tear(str(tmp_path), 1)
+    model, _, begun = train(tmp_path)
+    assert begun == {"epoch": 0, "position": 0}
+    same(state(model), whole[0])
+
+
+def test_finished_training_only_restores(whole, tmp_path):
+    train(tmp_path)
+
+    def none(epoch, position):
+        raise AssertionError("no batch is needed")
+
+    model, history, _ = train(tmp_path, data=none)
+    same(state(model), whole[0])
+    assert history == whole[1]
+
+
+def test_only_so_many_checkpoints_are_kept(tmp_path):
+    train(tmp_path, config=configs.replace(CONFIG, epochs=1, keep=1))
+    assert len(list(tmp_path.glob("*.index"))) == 1
+
+
+def test_loss_that_is_no_number_stops(tmp_path):
+    def poisoned(epoch, position):
+        return batches(epoch, position).map(lambda b: b | {"labels": b["labels"] * float("nan")})
+
+    with pytest.raises(InputError, match="epoch 1, step 1: lower --learning_rate") as caught:
+        loop.fit(fresh(), poisoned, IMAGES, CONFIG, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("*.index"))  # nothing poisoned was saved
