@@ -34,6 +34,7 @@ def training_batches(families, config, num_classes, fill, epoch, position):
       tf.data of {"image" float32 `[B, s, s, 3]`, "labels" `[B, C]`, "mask" uint8 `[B, h, w]`}.
     """
     seed = _order_seed(config, epoch)
+    mirror_draws = tf.constant([0, 1 << 32], tf.int64)  # other draws than the crop's
 
     def load(index, parts):
         row = records.parse_zipped(families, parts)
@@ -45,7 +46,7 @@ def training_batches(families, config, num_classes, fill, epoch, position):
         else:
             image = transforms.warp(image, config.input_size)
             mask = None if mask is None else transforms.warp_mask(mask, config.input_size)
-        image, mask = transforms.random_mirror(image, draws + [0, 1 << 32], mask)
+        image, mask = transforms.random_mirror(image, draws + mirror_draws, mask)
         batch = {"image": image,
                  "labels": transforms.multi_hot(row["image/labels"], num_classes)}  # fmt: skip
         return batch if mask is None else batch | {"mask": transforms.network_mask(mask)}

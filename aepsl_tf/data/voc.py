@@ -41,7 +41,7 @@ _VOC_INDOOR = {"bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonit
 
 
 def voc_palette(size=256):
-    """PASCAL VOC's colour map, uint8 `[size, 3]` (RGB): bit i of an id spreads over the channels."""
+    """PASCAL VOC's colour map, uint8 RGB `[size, 3]`: an id's bits spread over the channels."""
     ids = np.arange(size)
     palette = np.zeros((size, 3), np.uint8)
     for bit in range(8):

@@ -19,7 +19,7 @@ def class_activation_map(features, class_weights):
 
 
 def upsample(heatmap, height, width):
-    """A heatmap `[h, w]` at network resolution → float32 `[height, width]`, align-corners bilinear."""
+    """A heatmap `[h, w]` of network cells → float32 `[height, width]`, align-corners bilinear."""
     resized = tf.raw_ops.ResizeBilinear(
         images=heatmap[None, ..., None], size=[height, width], align_corners=True
     )

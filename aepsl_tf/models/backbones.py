@@ -5,6 +5,7 @@ Chen et al., "Semantic Image Segmentation with Deep Convolutional Nets and Fully
 fc6 as a dilated 3×3 convolution, fc7 as a 1×1. Output stride 8: 8k+1 pixels give k+1 cells.
 """
 
+import itertools
 import os
 import zlib
 
@@ -126,13 +127,13 @@ def build(config):
     cut = _FREEZE_BLOCKS[config.freeze_through]
     images = keras.Input([None, None, 3], name="images")
     x = CaffeInput(_INPUT_SCALE[config.backbone], name="caffe_input")(images)
-    for layer in sum(stages[:cut], []):
+    for layer in itertools.chain(*stages[:cut]):
         x = layer(x)
     frozen = keras.Model(images, x, name="frozen")
     frozen.trainable = False
     features = keras.Input([None, None, x.shape[-1]], name="features")
     x = features
-    for layer in sum(stages[cut:], []):
+    for layer in itertools.chain(*stages[cut:]):
         x = layer(x)
     return frozen, keras.Model(features, x, name="tuned")
 
@@ -154,7 +155,8 @@ def load_weights(parts, weights, backbone):
         return
     if backbone != "vgg16":
         raise InputError(
-            f"--weights={weights}: --backbone={backbone} has no ImageNet weights; give --weights=none"
+            f"--weights={weights}: --backbone={backbone} has no ImageNet weights; "
+            "give --weights=none"
         )
     source = _vgg16(weights)
     layers = {layer.name: layer for part in parts for layer in part.layers if layer.weights}
@@ -162,9 +164,10 @@ def load_weights(parts, weights, backbone):
         if name.startswith("block"):
             _assign(layer, source.get_layer(name).get_weights(), weights)
     if any(layer.name == "fc1" for layer in source.layers):
-        for ours, theirs, shape in (("fc6", "fc1", (7, 7, 512, 4096)), ("fc7", "fc2", (1, 1, 4096, 4096))):  # fmt: skip
-            kernel, bias = source.get_layer(theirs).get_weights()
-            _assign(layers[ours], decimate(kernel.reshape(shape), bias), weights)
+        kernel, bias = source.get_layer("fc1").get_weights()
+        _assign(layers["fc6"], decimate(kernel.reshape(7, 7, 512, 4096), bias), weights)
+        kernel, bias = source.get_layer("fc2").get_weights()
+        _assign(layers["fc7"], decimate(kernel[None, None], bias), weights)
 
 
 def decimate(kernel, bias, size=3, channels=1024):
