@@ -179,8 +179,8 @@ class Pipeline:
         return summary
 
     def _print(self, summary):
-        print("\n| masks S, steps merged | loss of M_t | mIoU, labelled | mIoU, void wrong | labelled |"
-              "\n|---|---:|---:|---:|---:|")  # fmt: skip
+        print("\n| masks S of steps | loss of M_t | mIoU, labelled | mIoU, void wrong | labelled |")
+        print("|---|---:|---:|---:|---:|")
         for k, value in summary["mask_miou"].items():
             print(f"| 1 to {k[5:]} | {summary['classifier_loss'][k]:.3f} | {value:.3f} | "
                   f"{summary['mask_miou_void_wrong'][k]:.3f} | "
