@@ -19,9 +19,14 @@ class Classifier(keras.Model):
         self.config, self.num_classes = config, num_classes
         self.frozen, trunk = backbones.build(config)
         fc8 = keras.layers.Dense(
-            num_classes, dtype="float32", name="fc8",
+            num_classes,
+            dtype="float32",
+            name="fc8",
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.01, seed=config.seed + 7),
-        )  # fmt: skip
+            bias_initializer=keras.initializers.Constant(
+                losses.label_bias(num_classes, config.label_loss)
+            ),
+        )
         pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="gap")(trunk.output)
         self.tuned = keras.Model(trunk.input, [trunk.output, fc8(pooled)], name="tuned")
         self.fc8 = fc8

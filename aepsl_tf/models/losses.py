@@ -1,5 +1,7 @@
 """The paper's losses, one pure function an equation. All in float32, one value an image."""
 
+import math
+
 import tensorflow as tf
 
 from aepsl_tf.data.voc import VOID
@@ -22,6 +24,15 @@ def label_scores(logits, reading):
     """v: classification confidences `[B, C]` in 0..1, by the `softmax` or `sigmoid` reading."""
     logits = tf.cast(logits, tf.float32)
     return tf.nn.softmax(logits) if reading == "softmax" else tf.nn.sigmoid(logits)
+
+
+def label_bias(num_classes, reading):
+    """Where a classification bias starts: at the score of one tag in C.
+
+    Sigmoid scores that start at 0.5 for every class are all pushed down at once, which overshoots
+    into saturation, where the squared loss has no gradient. Softmax starts at 1/C by itself.
+    """
+    return 0.0 if reading == "softmax" else -math.log(max(num_classes - 1, 1))
 
 
 def label_targets(labels, reading):

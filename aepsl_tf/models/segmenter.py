@@ -31,8 +31,13 @@ class Segmenter(keras.Model):
         self.fc8_cls = None
         if config.psl != "none":
             pooled = keras.layers.GlobalAveragePooling2D(dtype="float32", name="gap")(trunk.output)
+            bias = losses.label_bias(num_classes, config.label_loss)
             self.fc8_cls = keras.layers.Dense(
-                num_classes, dtype="float32", name="fc8_cls", kernel_initializer=init(9)
+                num_classes,
+                dtype="float32",
+                name="fc8_cls",
+                kernel_initializer=init(9),
+                bias_initializer=keras.initializers.Constant(bias),
             )
             outputs["label_logits"] = self.fc8_cls(pooled)
         self.tuned = keras.Model(trunk.input, outputs, name="tuned")
