@@ -21,15 +21,13 @@ def run(settings, run_dir, workers=0):
     del workers
     split, manifest = settings.train_split, run_dir.manifest()
     steps = sum(1 for key in manifest if key.startswith("mine_regions/"))
-    merged = [
-        k for k in range(steps, 0, -1) if run_dir.entry(f"make_masks/{make_masks.name_of(k)}")
-    ]
     model = next((m for m in _MODELS if run_dir.entry(f"train_segmenter/{m}")), None)
+    masks = _masks_key(run_dir, steps)
     truth_key = f"write_voc/{split}/ground_truth"
     has_truth = run_dir.entry(truth_key) is not None
     inputs = [f"write_voc/{split}", *(f"train_classifier/step_{s}" for s in range(1, steps + 1)),
               *(f"mine_regions/step_{s}" for s in range(1, steps + 1)),
-              *([f"make_masks/{make_masks.name_of(merged[0])}"] if merged else []),
+              *([masks] if masks else []),
               *([f"train_segmenter/{model}"] if model else []),
               *([truth_key] if has_truth else [])]  # fmt: skip
 
@@ -49,8 +47,8 @@ def run(settings, run_dir, workers=0):
                     heat = drawing.heatmap_overlay(image, heatmaps.of(image, [c])[0])
                     cells[index].append((c, f"step {step}", heat))
         overlays = {}
-        if merged:
-            overlays["S"] = records.Family(run_dir.masks(make_masks.name_of(merged[0])))
+        if masks:
+            overlays["S"] = records.Family(run_dir.masks(masks.split("/")[1]))
         if has_truth:
             overlays["truth"] = records.Family(run_dir.ground_truth(split, "report"))
         predictor = Predictor(train.load(run_dir.model(model)), 0.1, 1 << 30) if model else None
@@ -78,6 +76,16 @@ def run(settings, run_dir, workers=0):
                 (partial / f"{names[class_id]}.png").write_bytes(encoding.rgb_png(panel))
 
     run_dir.phase("report", settings, inputs, run_dir.report, work)
+
+
+def _masks_key(run_dir, steps):
+    """The masks that a segmenter was trained on; before there is one, those of all steps."""
+    for entry in (run_dir.entry(f"train_segmenter/{name}") for name in ("psl", "no_psl")):
+        for key in entry["inputs"] if entry else ():
+            if key.startswith("make_masks/"):
+                return key
+    key = f"make_masks/{make_masks.name_of(steps)}"
+    return key if run_dir.entry(key) else None
 
 
 def _chosen(run_dir, split, num_classes, count):
