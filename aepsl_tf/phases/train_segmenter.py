@@ -3,13 +3,17 @@
 python -m aepsl_tf.phases.train_segmenter --run_dir=RUN --psl=full
 """
 
+import re
+
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import records
+from aepsl_tf.errors import InputError
 from aepsl_tf.models.segmenter import PslWarmup, Segmenter
 from aepsl_tf.phases import make_masks
 from aepsl_tf.training import pictures, train
 
 NAMES = {"none": "no_psl", "branch_only": "branch_only", "full": "psl"}
+_RESERVED = ("data", "masks", "cache", "eval", "export", "report", "tensorboard")
 _MASK_PHASES = {"relabelled": "relabel/relabelled", "supervised": "supervised_masks/supervised"}
 
 
@@ -18,11 +22,21 @@ def masks_key(masks):
     return _MASK_PHASES.get(masks, f"make_masks/{masks}")
 
 
+def _checked(name):
+    """A model name becomes a folder of the run, beside the run's own."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in _RESERVED or name.startswith("step_"):
+        raise InputError(
+            f"--name={name}: expected letters, digits, _ and -, and none of the run's own folders "
+            f"({', '.join(_RESERVED)}, step_1, …)"
+        )
+    return name
+
+
 def run(settings, run_dir, workers=0):
     """Trains one segmenter; see `config.TrainSegmenter`. Returns its facts."""
     del workers
     split = settings.train_split
-    name = settings.name or NAMES[settings.psl]
+    name = _checked(settings.name or NAMES[settings.psl])
     masks = settings.masks or make_masks.name_of(settings.merge_steps)
     inputs = [f"write_voc/{split}", masks_key(masks)]
     if settings.start_model:

@@ -13,7 +13,14 @@ from PIL import Image
 
 from aepsl_tf import config
 from aepsl_tf.errors import InputError
-from aepsl_tf.phases import export, make_masks, mine_regions, predict, train_classifier
+from aepsl_tf.phases import (
+    export,
+    make_masks,
+    mine_regions,
+    predict,
+    train_classifier,
+    train_segmenter,
+)
 from aepsl_tf.run_dir import RunDir
 from aepsl_tf.training import train
 from data_prep import write_voc
@@ -327,3 +334,10 @@ def test_command_line_refuses_masks_before_mining(written):
     assert status == 1
     assert line.startswith("error: make_masks/steps_1_to_1 needs the output of ")
     assert not written.masks("steps_1_to_1").exists()
+
+
+@pytest.mark.parametrize("name", ["data", "psl.v2", "step_1", "a/b"])
+def test_a_model_name_that_is_no_free_folder_is_refused(name, tmp_path):
+    settings = config.TrainSegmenter(name=name)
+    with pytest.raises(InputError, match="--name"):
+        train_segmenter.run(settings, RunDir(tmp_path))
