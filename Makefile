@@ -13,7 +13,7 @@ $(VENV)/installed: requirements.txt
 	touch $@
 
 demo: install
-	$(VENV)/bin/python -m data_prep.make_demo --demo_root=runs/demo_devkit --demo_train=144
+	$(VENV)/bin/python -m data_prep.make_demo --demo_root=runs/demo_devkit
 	$(VENV)/bin/python -m aepsl_tf.pipeline --flagfile=flags/demo.flags \
 	  --run_dir=$(RUN) --voc_root=runs/demo_devkit
 
