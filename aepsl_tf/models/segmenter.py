@@ -73,11 +73,11 @@ class Segmenter(keras.Model):
 
     def _j(self, logits, mask):
         """J, already divided so that the sum over the (global) batch is its mean."""
-        total, labelled = losses.segmentation_loss_sums(logits, mask)
         if self.config.pixel_norm == "batch":
+            total, labelled = losses.segmentation_loss_sums(logits, mask)
             return tf.reduce_sum(total) / replicas.total(tf.reduce_sum(labelled))
-        per_image = tf.math.divide_no_nan(total, labelled)
-        return tf.reduce_sum(per_image) / replicas.total(tf.shape(total)[0])
+        per_image = losses.segmentation_loss(logits, mask)
+        return tf.reduce_sum(per_image) / replicas.total(tf.shape(per_image)[0])
 
     def train_step(self, batch):
         """One step on {"image" or "features", "labels", "mask"}; returns the parts of the loss."""
