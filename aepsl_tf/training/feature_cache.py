@@ -48,7 +48,7 @@ class FeatureCache:
             pictures.update(row["image/encoded"])
             pictures.update(row.get("erased/png", b""))
         parts = [self.size, self.mirrored, self.model.config.backbone,
-                 self.model.config.freeze_through, self.fill.numpy().tolist(),
+                 self.model.config.freeze_through, self.model.config.precision, self.fill.numpy().tolist(),
                  weights.hexdigest(), pictures.hexdigest(), tf.__version__]  # fmt: skip
         return hashlib.sha256(to_json(parts).encode()).hexdigest()[:16]
 
@@ -68,8 +68,10 @@ class FeatureCache:
         return self
 
     def _fill(self, paths, done):
-        frozen = tf.function(lambda images: self.model.frozen(images, training=False),
-                             reduce_retracing=True)  # fmt: skip
+        frozen = tf.function(
+            lambda images: tf.cast(self.model.frozen(images, training=False), tf.float32),
+            reduce_retracing=True,
+        )
         pictures = datasets.warped_pictures(self.family, self.size, self.fill, 8)
         pictures = pictures.skip(done * _CHUNK // 8)
         chunk, index = [], done
