@@ -197,6 +197,11 @@ class RunDir:
             self._record(key, entry)
         return entry if entry["status"] == "finished" and output.exists() else None
 
+    def digest_of(self, output):
+        """The digest of a finished phase's output, as its producer recorded it."""
+        output = str(output.relative_to(self.root))
+        return next(e["digest"] for e in self.manifest().values() if e["output"] == output)
+
     def need(self, key, for_phase):
         """The entry of a phase that must be finished."""
         entry = self.entry(key)

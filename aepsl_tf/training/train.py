@@ -9,6 +9,7 @@ import shutil
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from aepsl_tf import config as configs
 from aepsl_tf.data import datasets, records, transforms
@@ -16,7 +17,7 @@ from aepsl_tf.errors import InputError
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.models.segmenter import Segmenter
 from aepsl_tf.run_dir import to_json, write_atomic
-from aepsl_tf.training import loop, solver, summaries
+from aepsl_tf.training import loop, solver, strategies, summaries
 from aepsl_tf.training.feature_cache import FeatureCache
 
 _KINDS = {
@@ -43,16 +44,17 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
     model.compile(optimizer=solver.build(model, config, steps))
     cache = None
     if config.cache_features:
-        cache = FeatureCache(run_dir.cache, model, families[0], fill).fill_up()
+        cache = FeatureCache(run_dir, model, families[0], fill)
+        cache.fill_up(*strategies.worker(tf.distribute.get_strategy()))
         masks = _warped_masks(families[1], config.input_size) if len(families) > 1 else None
 
-        def batches(epoch, position):
-            return cache.batches(labels, masks, config, epoch, position)
+        def batches(epoch, position, context):
+            return cache.batches(labels, masks, config, epoch, position, context)
     else:
 
-        def batches(epoch, position):
+        def batches(epoch, position, context):
             return datasets.training_batches(
-                families, config, model.num_classes, fill, epoch, position
+                families, config, model.num_classes, fill, epoch, position, context
             )
 
     board = run_dir.tensorboard(key)
