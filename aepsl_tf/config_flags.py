@@ -14,6 +14,7 @@ from absl import app, flags, logging
 from aepsl_tf import config
 from aepsl_tf.errors import InputError
 from aepsl_tf.run_dir import RunDir
+from aepsl_tf.training import strategies
 
 _COMMON = {
     "run_dir": ("", "the run: every file of it lies below this folder"),
@@ -82,6 +83,14 @@ def common(name):
     return flags.FLAGS[name].value
 
 
+def open_run(settings):
+    """The --run_dir, as the worker that this process is under --strategy."""
+    worker = 0
+    if hasattr(settings, "strategy"):  # set up first: it must precede all that TensorFlow does
+        worker, _ = strategies.worker(strategies.get(settings.strategy))
+    return RunDir(common("run_dir"), common("restart"), worker)
+
+
 def run_app(main):
     """`app.run` with every flag defined; an `InputError` becomes one line and exit status 1."""
     define()
@@ -105,6 +114,7 @@ def run_phase(cls, run):
 
     def main(argv):
         del argv
-        run(read(cls), RunDir(common("run_dir"), common("restart")), common("workers"))
+        settings = read(cls)
+        run(settings, open_run(settings), common("workers"))
 
     run_app(main)

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from aepsl_tf.data import records, transforms
+from aepsl_tf.data.voc import VOID
 
 
 def picture(row, fill):
@@ -25,8 +26,9 @@ def _order_seed(config, epoch):
 def replica_batches(rows, load, images, global_batch, position, context):
     """One epoch's batches for the replicas of one input pipeline.
 
-    Replica r of R takes the r-th R-th of each global batch, which is empty where a short last
-    batch ends before it: every replica takes equally many steps.
+    Replica r of R takes the r-th R-th of each global batch. Every batch has its full size, so
+    that one graph serves and every replica takes equally many steps: what fills the last one is
+    marked as not "present", and its mask is void.
 
     Args:
       rows: tf.data of the epoch's rows in order, cheap to leave out.
@@ -36,26 +38,28 @@ def replica_batches(rows, load, images, global_batch, position, context):
       context: `tf.distribute.InputContext`.
 
     Returns:
-      tf.data of dictionaries `[B', …]`: for each step one a replica of this pipeline, in turn.
+      tf.data of dictionaries `[B', …]` with "present" float32 `[B']` of 0 and 1: for each step
+      one a replica of this pipeline, in turn.
     """
     steps = -(-images // global_batch)
     here = global_batch // context.num_input_pipelines
     share = context.get_per_replica_batch_size(global_batch)
 
-    def cut(batch, present):
-        return {name: tf.boolean_mask(value, present) for name, value in batch.items()}
+    def load_or_fill(place, row):
+        batch, present = load(place, row), place < images
+        if "mask" in batch:
+            batch["mask"] = tf.where(present, batch["mask"], VOID)
+        return batch | {"present": tf.cast(present, tf.float32)}
 
     return (
-        rows.repeat()  # fills the last batch; what it adds is cut away again
+        rows.repeat()
         .take(steps * global_batch)
         .enumerate()
         # Before the decoding: resuming, and what other workers load, costs only the reading.
         .skip(position * global_batch)
         .filter(lambda place, row: place % global_batch // here == context.input_pipeline_id)
-        .map(lambda place, row: (load(place, row), place < images),
-             num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(share)
-        .map(cut)
+        .map(load_or_fill, num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(share, drop_remainder=True)
         .prefetch(2)
     )  # fmt: skip
 
@@ -70,7 +74,8 @@ def training_batches(families, config, num_classes, fill, epoch, position, conte
       context: see `replica_batches`.
 
     Returns:
-      tf.data of {"image" float32 `[B, s, s, 3]`, "labels" `[B, C]`, "mask" uint8 `[B, h, w]`}.
+      tf.data of {"image" float32 `[B, s, s, 3]`, "labels" `[B, C]`, "mask" uint8 `[B, h, w]`,
+      "present" `[B]`}.
     """
     seed = _order_seed(config, epoch)
     mirror_draws = tf.constant([0, 1 << 32], tf.int64)  # other draws than the crop's

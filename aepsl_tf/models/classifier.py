@@ -55,4 +55,4 @@ class Classifier(TwoPartNetwork):
         per_image = losses.squared_label_loss(
             losses.label_targets(batch["labels"], reading), losses.label_scores(logits, reading)
         )
-        return {"loss": tf.reduce_sum(per_image) / counts["images"]}
+        return {"loss": tf.reduce_sum(per_image * batch["present"]) / counts["images"]}

@@ -23,11 +23,10 @@ def _summed(values):
 
 
 def _cut(batch, pieces):
-    """The batch in so many pieces of equal size; the last ones of a short batch are empty."""
+    """The batch in so many pieces of equal size."""
     if pieces == 1:
         return [batch]
-    images = tf.shape(batch["labels"])[0]
-    size = -(-images // pieces)
+    size = tf.shape(batch["labels"])[0] // pieces
     return [{k: v[i * size : (i + 1) * size] for k, v in batch.items()} for i in range(pieces)]
 
 
@@ -51,14 +50,20 @@ class TwoPartNetwork(keras.Model):
 
     def counts(self, batch):
         """What losses divide by: {"images": those of the global batch}."""
-        return {"images": total(tf.shape(batch["labels"])[0])}
+        return {"images": total(tf.reduce_sum(batch["present"]))}
 
     def train_step(self, batch):
         """One step on a replica's share of the batch; returns the replica's share of the losses.
 
         The share is forwarded in --accumulate pieces, one after the other, each in the memory
         that the one before has freed.
+
+        Args:
+          batch: "image" `[B, H, W, 3]` or cached "features", "labels" `[B, C]`; for a segmenter
+            "mask" `[B, h, w]`; where the batch is filled up, "present" `[B]` of 0 and 1.
         """
+        if "present" not in batch:  # every image counts
+            batch = batch | {"present": tf.ones_like(batch["labels"][:, 0])}
         counts = self.counts(batch)
         variables = self.tuned.trainable_variables
         gradients, logs = None, None

@@ -93,12 +93,13 @@ class Segmenter(TwoPartNetwork):
             scores = self.scores(outputs)
             targets = losses.label_targets(labels, config.label_loss)
             per_image = losses.squared_label_loss(targets, scores)
-            parts["label"] = tf.reduce_sum(per_image) / images
+            parts["label"] = tf.reduce_sum(per_image * batch["present"]) / images
             loss += config.classification_weight * parts["label"]
         if config.psl == "full":
             online = losses.prohibitive_mask(
                 tf.nn.softmax(logits), self._training_scores(scores, labels), labels
             )
+            online = tf.where(batch["present"][:, None, None] > 0, online, VOID)
             parts["j_hat"] = self._j(logits, online, images, None) * self.psl_active
             loss += parts["j_hat"]
         return {"loss": loss} | parts

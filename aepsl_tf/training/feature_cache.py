@@ -14,6 +14,7 @@ import tensorflow as tf
 from absl import logging
 
 from aepsl_tf.data import datasets, records, transforms
+from aepsl_tf.data.voc import VOID
 from aepsl_tf.run_dir import to_json
 
 _CHUNK, _BATCH = 64, 8  # images a file, images a forward pass
@@ -118,27 +119,29 @@ class FeatureCache:
             for batch in range(position * config.global_batch, len(order), config.global_batch):
                 first = batch + context.input_pipeline_id * here
                 for start in range(first, first + here, share):  # one a replica
-                    yield load(order[start : start + share], mirrors[start : start + share])
+                    yield load(range(start, start + share))
 
-        def load(chosen, views):
-            features = np.empty([len(chosen), *self.shape[1:]], np.float32)
-            batch = {"features": features, "labels": labels[chosen]}
+        def load(places):
+            chosen, views = (np.take(of, places, mode="wrap") for of in (order, mirrors))
+            present = np.array(places) < len(order)
+            batch = {
+                "features": np.stack([self[i, v] for i, v in zip(chosen, views, strict=True)]),
+                "labels": labels[chosen],
+                "present": present.astype(np.float32),
+            }
             if masks is not None:
-                warped = masks[chosen]
-                batch["mask"] = np.empty_like(transforms.network_mask(warped))
-            for i, (image, view) in enumerate(zip(chosen, views, strict=True)):
-                features[i] = self[image, view]
-                if masks is not None:
-                    mask = warped[i, :, ::-1] if view else warped[i]
-                    batch["mask"][i] = transforms.network_mask(mask)
+                batch["mask"] = np.stack([
+                    transforms.network_mask(masks[i][:, ::-1] if v else masks[i])
+                    if here else np.full_like(transforms.network_mask(masks[i]), VOID)
+                    for i, v, here in zip(chosen, views, present, strict=True)
+                ])  # fmt: skip
             return batch
 
-        signature = {
-            "features": tf.TensorSpec([None, *self.shape[1:]], tf.float32),
-            "labels": tf.TensorSpec([None, labels.shape[1]], tf.float32),
-        }
+        shapes = {"features": self.shape[1:], "labels": labels.shape[1:], "present": []}
+        types = {"features": tf.float32, "labels": tf.float32, "present": tf.float32}
         if masks is not None:
-            signature["mask"] = tf.TensorSpec([None, None, None], tf.uint8)
+            shapes["mask"], types["mask"] = self.shape[1:3], tf.uint8
+        signature = {k: tf.TensorSpec([share, *shapes[k]], types[k]) for k in shapes}
         return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
 
     def remove(self):

@@ -46,6 +46,7 @@ class _Checkpoints:
         variables |= {f"optimizer_{i}": v.value for i, v in enumerate(model.optimizer.variables)}
         self.chief = strategies.worker(strategy)[0] == 0
         self.checkpoint = tf.train.Checkpoint(state=state, **variables)
+        _ = self.checkpoint.save_counter  # a variable: all workers must create it, not the saver
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(directory), keep)
         self.saved = time.monotonic()
 
@@ -117,10 +118,11 @@ def fit(model, batches, images, config, directory, callbacks=()):
         cut into equal shares.
     """
     strategy = tf.distribute.get_strategy()
-    replicas = strategy.num_replicas_in_sync
-    if config.global_batch % replicas:
+    replicas, pieces = strategy.num_replicas_in_sync, config.accumulate
+    if config.global_batch % (replicas * pieces):
         raise InputError(
-            f"--global_batch={config.global_batch}: expected a multiple of the {replicas} replicas"
+            f"--global_batch={config.global_batch}: expected a multiple of {replicas * pieces} "
+            f"({replicas} replicas, --accumulate={pieces})"
         )
     try:
         return _fit(strategy, model, batches, images, config, directory, callbacks)
@@ -147,7 +149,6 @@ def _fit(strategy, model, batches, images, config, directory, callbacks):
         )
     _separate_dropout(strategy, [v.value for v in model.tuned.variables if "seed" in v.path])
 
-    @tf.function(reduce_retracing=True)
     def train_step(batch):
         logs = strategy.run(model.train_step, args=(batch,))
         return {k: strategy.reduce("SUM", v, axis=None) for k, v in logs.items()}
@@ -156,14 +157,16 @@ def _fit(strategy, model, batches, images, config, directory, callbacks):
     calls.set_params({"epochs": config.epochs, "steps": steps, "images": images})
     calls.on_train_begin({"epoch": state.epoch, "position": state.position})
     model.stop_training = False
+    traced = None
     for epoch in range(state.epoch, config.epochs):
         calls.on_epoch_begin(epoch)
         data = strategy.distribute_datasets_from_function(
             lambda context, epoch=epoch: batches(epoch, state.position, context)
         )
+        traced = traced or tf.function(train_step, input_signature=[data.element_spec])
         for batch in data:
             calls.on_train_batch_begin(state.position)
-            logs = {k: float(v) for k, v in train_step(batch).items()}
+            logs = {k: float(v) for k, v in traced(batch).items()}
             if not np.isfinite(logs["loss"]):
                 raise InputError(
                     f"the loss is {logs['loss']} at epoch {epoch + 1}, step {state.position + 1}: "

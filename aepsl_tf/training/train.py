@@ -57,16 +57,18 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
                 families, config, model.num_classes, fill, epoch, position, context
             )
 
-    board = run_dir.tensorboard(key)
-    draw = (lambda: pictures(model)) if pictures else None
-    history = loop.fit(
-        model, batches, images, config, partial / "checkpoints",
-        [*callbacks, summaries.Progress(key, images, config.global_batch),
-         summaries.TensorBoard(board, config.global_batch, draw)],
-    )  # fmt: skip
-    save(model, history, partial)
-    if cache and not run_dir.keep_cache:
-        cache.remove()
+    callbacks = list(callbacks)
+    if run_dir.chief:
+        draw = (lambda: pictures(model)) if pictures else None
+        callbacks += [
+            summaries.Progress(key, images, config.global_batch),
+            summaries.TensorBoard(run_dir.tensorboard(key), config.global_batch, draw),
+        ]
+    history = loop.fit(model, batches, images, config, partial / "checkpoints", callbacks)
+    if run_dir.chief:
+        save(model, history, partial)
+        if cache and not run_dir.keep_cache:
+            cache.remove()
     return {"last_epoch": history[-1]}
 
 
