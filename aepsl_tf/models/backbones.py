@@ -39,8 +39,7 @@ class CaffeInput(keras.layers.Layer):
         self.scale = scale
 
     def call(self, images):
-        centred = (images - tf.constant(INPUT_MEAN))[..., ::-1]
-        return tf.cast(centred * self.scale, self.compute_dtype)
+        return (images - tf.constant(INPUT_MEAN))[..., ::-1] * self.scale
 
 
 @keras.saving.register_keras_serializable("aepsl_tf")
@@ -48,11 +47,14 @@ class DilatedConv2D(keras.layers.Conv2D):
     """Conv2D whose dilation runs natively.
 
     On a CPU Keras goes through SpaceToBatch, which is slower and, in bfloat16, gives wrong bias
-    gradients. The native op trains on a CPU with oneDNN alone, so without it Keras's way stays.
+    gradients. The native op trains on a CPU with oneDNN alone, and not in float16: there Keras's
+    way stays.
     """
 
     def convolution_op(self, inputs, kernel):
-        if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+        cpu = not tf.config.list_physical_devices("GPU")
+        onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
+        if cpu and (self.compute_dtype == "float16" or not onednn):
             return super().convolution_op(inputs, kernel)
         return tf.nn.conv2d(
             inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate
@@ -135,9 +137,8 @@ def build(config):
     )  # fmt: skip
     cut = _FREEZE_BLOCKS[config.freeze_through]
     images = keras.Input([None, None, 3], name="images")
-    x = CaffeInput(_INPUT_SCALE[config.backbone], name="caffe_input", dtype=config.precision)(
-        images
-    )
+    # float32 whatever the precision: bfloat16 cannot hold a resized picture's grey values.
+    x = CaffeInput(_INPUT_SCALE[config.backbone], name="caffe_input", dtype="float32")(images)
     for layer in itertools.chain(*stages[:cut]):
         x = layer(x)
     frozen = keras.Model(images, x, name="frozen")
