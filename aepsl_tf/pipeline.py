@@ -197,7 +197,7 @@ def main(argv):
     del argv
     run_dir = RunDir(config_flags.common("run_dir"), config_flags.common("restart"))
     settings = config_flags.read(config.Pipeline)
-    Pipeline(settings, config_flags.read, run_dir, config_flags.common("workers")).run()
+    Pipeline(settings, config_flags.read, run_dir, config_flags.workers()).run()
 
 
 if __name__ == "__main__":
