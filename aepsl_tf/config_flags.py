@@ -99,6 +99,16 @@ def workers():
     return runners.choose(*(flags.FLAGS[name].value for name in ("runner", "workers", "beam_args")))
 
 
+def open_run(settings):
+    """The --run_dir, as the worker that this process is under --strategy."""
+    worker = 0
+    if hasattr(settings, "strategy"):  # set up first: it must precede all that TensorFlow does
+        from aepsl_tf.training import strategies  # not above: data workers import this module
+
+        worker, _ = strategies.worker(strategies.get(settings.strategy))
+    return RunDir(common("run_dir"), common("restart"), worker)
+
+
 def run_app(main):
     """`app.run` with every flag defined; an `InputError` becomes one line and exit status 1."""
     define()
@@ -127,6 +137,7 @@ def run_phase(cls, run):
 
     def main(argv):
         del argv
-        run(read(cls), RunDir(common("run_dir"), common("restart")), workers())
+        settings = read(cls)
+        run(settings, open_run(settings), workers())
 
     run_app(main)

@@ -119,7 +119,7 @@ def split_outputs(predictor, run_dir, split):
     if config.cache_features:
         fill = datasets.fill_pixel(family)
         for mirrored in (True, False):  # training's cache, if it is still there, serves too
-            cache = FeatureCache(run_dir.cache, predictor.model, family, fill, mirrored)
+            cache = FeatureCache(run_dir, predictor.model, family, fill, mirrored)
             if cache.directory.exists():
                 break
         cache.fill_up()
