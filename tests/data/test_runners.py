@@ -349,8 +349,14 @@ def test_killed_within_a_shard_and_resumed(devkit, tmp_path, runner, monkeypatch
     while not list(partial.glob("*.tfrecord")):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.02)
+    threads = pathlib.Path(f"/proc/{process.pid}/task").glob("*/children")
+    children = [child for thread in threads for child in thread.read_text().split()]
+    assert children
     process.kill()
     process.wait()
+    while any(pathlib.Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < until  # workers end by themselves
+        time.sleep(0.05)
     done = {p.name: p.stat().st_mtime_ns for p in partial.glob("*.tfrecord")}
     assert 1 <= len(done) < 6
 
