@@ -39,8 +39,6 @@ class Predictor(tf.Module):
     def __init__(self, model, p, pixel_limit):
         super().__init__()
         self.model, self.p, self.pixel_limit = model, p, pixel_limit
-        # Keras models are no tf.Module children by themselves: name the variables for export.
-        self.tracked = [v.value for v in model.tuned.variables + model.frozen.variables]
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
     def segment(self, images):
