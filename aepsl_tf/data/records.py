@@ -270,8 +270,8 @@ def _write_by_beam(own, family, counts, items, make, beam, staged, missing, bar)
         beam.run(task, indices, poll)
         for error in sorted(own.glob("*.error")):  # a word of Beam's own would be a page
             raise InputError(error.read_text())
-        if unseen.intersection(indices):
-            raise InputError(f"Beam ended, but {len(unseen)} shards of {own.parent} are missing: "
+        if lost := unseen.intersection(indices):
+            raise InputError(f"Beam ended, but {len(lost)} shards of {own.parent} are missing: "
                              "its workers must see this folder")  # fmt: skip
 
     if not staged:

@@ -337,7 +337,9 @@ def test_killed_within_a_shard_and_resumed(devkit, tmp_path, runner, monkeypatch
         write_voc.run(settings, RunDir(root), 1)
     script = tmp_path / "slow.py"
     script.write_text(_SLOW)
-    paths = os.pathsep.join([str(ROOT), str(pathlib.Path(__file__).parent)])
+    paths = os.pathsep.join(
+        [str(ROOT), str(pathlib.Path(__file__).parent), *filter(None, sys.path)]
+    )
     name = "beam" if isinstance(runner, Beam) else "local"
     process = subprocess.Popen(
         [sys.executable, str(script), str(roots[1]), name], cwd=ROOT,
