@@ -199,7 +199,7 @@ def main(argv):
     del argv
     run_dir = config_flags.open_run(config_flags.read(config.TrainClassifier))
     settings = config_flags.read(config.Pipeline)
-    Pipeline(settings, config_flags.read, run_dir, config_flags.common("workers")).run()
+    Pipeline(settings, config_flags.read, run_dir, config_flags.workers()).run()
 
 
 if __name__ == "__main__":

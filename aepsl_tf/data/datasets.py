@@ -6,6 +6,42 @@ from aepsl_tf.data import records, transforms
 from aepsl_tf.data.voc import VOID
 
 
+def parse(family, record):
+    """`records.decode` inside a tf.data graph: scalars, and dense vectors for the plural kinds."""
+    features = {
+        name: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
+        if kind == "ints"
+        else tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
+        if kind == "bytes_list"
+        else tf.io.FixedLenFeature([], tf.int64 if kind == "int" else tf.string)
+        for name, kind in records.SCHEMAS[family].items()
+    }
+    return tf.io.parse_single_example(record, features)
+
+
+def dataset(families):
+    """tf.data of undecoded, zipped records: a tuple of serialised strings an image."""
+    parts = [
+        # A shard cut between two records fails too, where zip would just end early.
+        tf.data.TFRecordDataset(f.shards()).apply(tf.data.experimental.assert_cardinality(f.images))
+        for f in families
+    ]
+    return tf.data.Dataset.zip(tuple(parts))
+
+
+def parse_zipped(families, records):
+    """Merges the zipped records of `dataset` into one dictionary and checks their ids agree."""
+    parsed = [parse(f.name, r) for f, r in zip(families, records, strict=True)]
+    merged = {}
+    for part in parsed:
+        check = tf.debugging.assert_equal(
+            part["image/id"], parsed[0]["image/id"], "record families are not aligned"
+        )
+        with tf.control_dependencies([check] if check is not None else []):
+            merged |= {k: tf.identity(v) for k, v in part.items()}
+    return merged
+
+
 def picture(row, fill):
     """The picture of an images or erased row: uint8 `[H, W, 3]`, mined regions filled (§3.1)."""
     image = transforms.decode_image(row["image/encoded"])
@@ -81,7 +117,7 @@ def training_batches(families, config, num_classes, fill, epoch, position, conte
     mirror_draws = tf.constant([0, 1 << 32], tf.int64)  # other draws than the crop's
 
     def load(index, parts):
-        row = records.parse_zipped(families, parts)
+        row = parse_zipped(families, parts)
         draws = tf.stack([tf.constant(seed, tf.int64), index])
         image = picture(row, fill)
         mask = transforms.decode_mask(row["mask/png"]) if "mask/png" in row else None
@@ -97,7 +133,7 @@ def training_batches(families, config, num_classes, fill, epoch, position, conte
 
     images = families[0].images
     # Undecoded records are small, so the whole split can be shuffled.
-    rows = records.dataset(families).shuffle(images, seed=seed, reshuffle_each_iteration=False)
+    rows = dataset(families).shuffle(images, seed=seed, reshuffle_each_iteration=False)
     return replica_batches(rows, load, images, config.global_batch, position, context)
 
 
@@ -105,10 +141,10 @@ def warped_pictures(family, size, fill, batch, first=0):
     """A family's pictures in order from `first` on, warped: float32 `[B, size, size, 3]`."""
 
     def load(*parts):
-        return transforms.warp(picture(records.parse_zipped([family], parts), fill), size)
+        return transforms.warp(picture(parse_zipped([family], parts), fill), size)
 
     return (
-        records.dataset([family])
+        dataset([family])
         .skip(first)
         .map(load, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(batch)
