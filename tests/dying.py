@@ -26,10 +26,9 @@ def die_at_call(owner, name, call, after=False, only=lambda *args: True):
 
 
 def arm(point):
-    import tensorflow as tf
     from tensorflow.python.checkpoint import checkpoint_management
 
-    from aepsl_tf.data import records
+    from aepsl_tf.data import records, runners
     from aepsl_tf.run_dir import RunDir
     from aepsl_tf.training import loop
 
@@ -45,7 +44,7 @@ def arm(point):
             only=lambda run, key, entry: "mine" in key and entry["status"] == "finished",
         )  # fmt: skip
     elif point == "mid_export":
-        die_at_call(tf.saved_model, "save", 1, after=True)
+        die_at_call(runners, "in_fresh_process", 1, after=True)
     else:
         assert point == "never", point
 

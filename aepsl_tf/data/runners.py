@@ -120,6 +120,18 @@ def ordered_map(function, items, workers):
         pool.shutdown(cancel_futures=True)
 
 
+def in_fresh_process(function, *arguments):
+    """`function(*arguments)` in a process that has done nothing before; raises what it raises."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, _begin_worker) as pool, _no_main():
+        try:
+            return pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            raise InputError(
+                "a process was killed (out of memory?): give the same command again"
+            ) from None
+
+
 # ----------------------------------------------------------------------------------------- Beam
 
 

@@ -3,13 +3,9 @@
 python -m aepsl_tf.phases.export --run_dir=RUN --model=psl_plus_plus
 """
 
-import tensorflow as tf
-
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import transforms
-from aepsl_tf.inference.predictor import Predictor
+from aepsl_tf.data import runners
 from aepsl_tf.run_dir import to_json, write_atomic
-from aepsl_tf.training import train
 
 
 def run(settings, run_dir, workers=0):
@@ -21,27 +17,37 @@ def run(settings, run_dir, workers=0):
     del workers
 
     def work(partial):
-        train.start_over()
-        predictor = Predictor(train.load(run_dir.model(settings.model)), settings.p,
-                              settings.pixel_limit)  # fmt: skip
-
-        @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-        def serve_bytes(encoded):
-            return predictor.segment(transforms.decode_image(encoded)[None])
-
-        serve = predictor.segment.get_concrete_function()
-        # Not by keras.export.ExportArchive: it lists variables in the order of their addresses,
-        # so that each export of a model has other bytes.
-        tf.saved_model.save(
-            predictor, str(partial),
-            {"serve": serve, "serve_bytes": serve_bytes, "serving_default": serve},
-        )  # fmt: skip
-        (partial / "fingerprint.pb").unlink()  # optional, and holds a random number
+        # TensorFlow numbers functions as a process makes them, and writes the numbers: only a
+        # fresh process gives the same bytes whatever was done before.
+        runners.in_fresh_process(write, run_dir.model(settings.model), partial, settings)
         write_atomic(partial / "classes.json", to_json(run_dir.classes().to_json()))
 
     key = f"export/{settings.model}"
     inputs = [f"train_segmenter/{settings.model}"]
     run_dir.phase(key, settings, inputs, run_dir.export(settings.model), work)
+
+
+def write(model, folder, settings):
+    """Writes the SavedModel of a model folder into `folder`."""
+    import tensorflow as tf
+
+    from aepsl_tf.data import transforms
+    from aepsl_tf.inference.predictor import Predictor
+    from aepsl_tf.training import train
+
+    predictor = Predictor(train.load(model), settings.p, settings.pixel_limit)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
+    def serve_bytes(encoded):
+        return predictor.segment(transforms.decode_image(encoded)[None])
+
+    serve = predictor.segment.get_concrete_function()
+    # Not by keras.export.ExportArchive: it lists variables in the order of their addresses.
+    tf.saved_model.save(
+        predictor, str(folder),
+        {"serve": serve, "serve_bytes": serve_bytes, "serving_default": serve},
+    )  # fmt: skip
+    (folder / "fingerprint.pb").unlink()  # optional, and holds a random number
 
 
 if __name__ == "__main__":
