@@ -239,6 +239,12 @@ class MineRegions(Config):
         choices=("fraction_of_max", "top_pixels"),
     )
     threshold: float = setting(0.2, "δ", paper="§4.1", low=0)
+    strategy: str = setting(
+        "auto",
+        "devices to train on; auto: multi_worker where TF_CONFIG is set, else all GPUs",
+        choices=("auto", "one_device", "mirrored", "multi_worker"),
+        identity=False,
+    )
 
 
 @dataclasses.dataclass(frozen=True)

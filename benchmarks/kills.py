@@ -23,18 +23,24 @@ import time
 from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-SETTINGS = (
-    "--backbone=vgg16_small --weights=none --input=warp --input_size=65 --freeze_through=conv3 "
-    "--cache_features --fc6_dilation=1 --optimizer=adam --epochs=3 --global_batch=8 "
-    "--label_loss=sigmoid --threshold=0.5 --method=spectral_residual --max_steps=2 "
-    "--merge_steps=2 --psl_start_epoch=1 --crf_preset=small --checkpoint_seconds=0.5"
-).split()
+SETTINGS = {
+    "backbone": "vgg16_small", "weights": "none", "input": "warp", "input_size": 65,
+    "freeze_through": "conv3", "cache_features": True, "fc6_dilation": 1, "optimizer": "adam",
+    "epochs": 3, "global_batch": 8, "label_loss": "sigmoid", "threshold": 0.5,
+    "method": "spectral_residual", "max_steps": 2, "merge_steps": 2, "psl_start_epoch": 1,
+    "crf_preset": "small", "checkpoint_seconds": 0.5,
+}  # fmt: skip
 
 
 def start(run, devkit, log):
     """One try of the run, the leader of its own process group."""
-    command = [sys.executable, "-m", "aepsl_tf.pipeline", *SETTINGS,
-               f"--run_dir={run}", f"--voc_root={devkit}"]  # fmt: skip
+    settings = SETTINGS | {"run_dir": run, "voc_root": devkit}
+    command = [
+        sys.executable,
+        "-m",
+        "aepsl_tf.pipeline",
+        *(f"--{k}={v}" for k, v in settings.items()),
+    ]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )

@@ -91,8 +91,27 @@ def test_a_job_of_two_workers_survives_the_death_of_one(finished, tmp_path):
     output = end(chief, 1)
     assert "\nerror: lost another worker of this job" in output, output[-3000:]
     for worker in job(free_ports(2), runs["killed"], ("never", "never")):
-        output = end(worker, 0)
+        end(worker, 0)
     assert_same(runs["whole"], runs["killed"])
+
+
+def test_two_workers_run_the_pipeline(devkit, tmp_path):
+    """The chief does what one process does, the other joins training and mining and waits."""
+    from training.test_strategies import free_ports
+
+    flags = [f"--voc_root={devkit}", f"--run_dir={tmp_path / 'run'}", "--segmenters=no_psl",
+             "--cache_features", "--freeze_through=conv3"]  # fmt: skip
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    running = [
+        start("never", "aepsl_tf.pipeline", *flags,
+              tf_config={"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}})
+        for i in (0, 1)
+    ]  # fmt: skip
+    chief, other = (end(process, 0) for process in running)
+    assert "| segmenter | mIoU |" in chief and "| segmenter | mIoU |" not in other
+    files = made(tmp_path / "run")
+    assert "no_psl/tuned.weights.h5" in files and "report/cat.png" in files
+    assert not [name for name in files if "partial" in name or "worker" in name]
 
 
 @pytest.mark.long

@@ -205,6 +205,32 @@ def write_family(
     write_atomic(directory / "family.json", to_json(info))
 
 
+def help_write_family(directory, family, counts, items, worker, workers):
+    """One of several workers' part in writing a family: every shard that nobody has made yet.
+
+    Each begins at another shard and goes round. Nobody waits, so nobody waits for a worker that
+    died; at worst the last shards are made twice. Afterwards the chief's `write_family` finds
+    every shard and concludes.
+
+    Args:
+      items: as `write_family`'s; the items are the rows.
+      worker, workers: index and number.
+    """
+    directory = pathlib.Path(directory)
+    own = directory.with_name(f"{directory.name}.worker_{worker}")
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir()
+    first = worker * len(counts) // workers
+    for index in (*range(first, len(counts)), *range(first)):
+        if not directory.exists():  # the chief has concluded meanwhile
+            break
+        if not _shard(directory, family, index, counts).exists():
+            made = (encode(family, row) for row in items(index))
+            with contextlib.suppress(FileNotFoundError):
+                _publish(own, directory, family, counts, index, made)
+    shutil.rmtree(own)
+
+
 _TRY = "writing-"
 
 

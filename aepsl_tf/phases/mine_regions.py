@@ -7,13 +7,17 @@ from aepsl_tf import config, config_flags
 from aepsl_tf.data import datasets, encoding, records
 from aepsl_tf.mining import erasing
 from aepsl_tf.mining.heatmaps import Heatmaps
-from aepsl_tf.training import train
+from aepsl_tf.training import strategies, train
 from aepsl_tf.training.feature_cache import FeatureCache
 
 
 def run(settings, run_dir, workers=0):
-    """Mines the regions of one erase step; see `config.MineRegions`."""
+    """Mines the regions of one erase step; see `config.MineRegions`.
+
+    Several workers (TF_CONFIG) share the shards.
+    """
     del workers
+    worker, count = strategies.worker(strategies.get(settings.strategy))
     step, split = settings.step, settings.train_split
     key = f"mine_regions/step_{step}"
     inputs = [f"write_voc/{split}", f"train_classifier/step_{step}"]
@@ -25,7 +29,7 @@ def run(settings, run_dir, workers=0):
         heatmaps = Heatmaps(model)
         cache = None
         if model.config.cache_features:
-            cache = FeatureCache(run_dir, model, family, fill).fill_up()
+            cache = FeatureCache(run_dir, model, family, fill).fill_up(worker, count)
 
         def rows(shard):
             start = sum(family.counts[:shard])
@@ -43,11 +47,15 @@ def run(settings, run_dir, workers=0):
                     "regions/pngs": [encoding.grey_png(region) for region in regions],
                 }
 
+        if count > 1:
+            records.help_write_family(partial, "regions", family.counts, rows, worker, count)
+        if not run_dir.chief:
+            return
         records.write_family(partial, "regions", family.counts, rows, description=key)
         if cache and not run_dir.keep_cache:
             cache.remove()
 
-    run_dir.phase(key, settings, inputs, run_dir.regions(step), work)
+    run_dir.phase(key, settings, inputs, run_dir.regions(step), work, together=True)
 
 
 if __name__ == "__main__":
