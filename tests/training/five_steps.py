@@ -79,6 +79,42 @@ def main(strategy, folder, ports="", task=0):
             start = {f"b{i}": w for i, w in enumerate(before)}
             np.savez(f"{folder}/{name}.npz", loss=history[-1]["loss"], **weights, **start)
 
+    if strategy == "mirrored":
+        overflow(chosen, Classifier, configs.TrainClassifier(**common | dict(
+            precision="mixed_float16", dropout=0.5)), rows, folder)  # fmt: skip
+
+
+def overflow(strategy, kind, config, rows, folder):
+    """A float16 step whose gradients overflow on the second replica alone."""
+    import tensorflow as tf
+
+    from aepsl_tf.training import loop, solver
+
+    with strategy.scope():
+        model = kind(config, 3)
+        model.compile(optimizer=solver.build(model, config, 3))
+    before, scale = model.tuned.get_weights(), float(model.optimizer.dynamic_scale.numpy())
+    generators = [v.value for v in model.tuned.variables if "seed" in v.path]
+    loop._separate_dropout(strategy, generators)
+    seeds = [[c.numpy() for c in strategy.experimental_local_results(g)] for g in generators]
+    context = iter(range(2))
+
+    def share(_):
+        first = 2 * next(context)
+        batch = {k: tf.constant(v[first : first + 2]) for k, v in rows.items() if k != "mask"}
+        if first:
+            batch["image"] *= np.float32(1e7)  # beyond float16
+        return batch
+
+    batch = strategy.experimental_distribute_values_from_function(share)
+    tf.function(lambda b: strategy.run(model.train_step, args=(b,)))(batch)
+    pairs = list(zip(before, model.tuned.get_weights(), strict=True))
+    np.savez(
+        f"{folder}/overflow.npz", moved=max(np.abs(a - b).max() for a, b in pairs),
+        scale=float(model.optimizer.dynamic_scale.numpy()) / scale,
+        steps=model.optimizer.iterations.numpy(), seeds=seeds,
+    )  # fmt: skip
+
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

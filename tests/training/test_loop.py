@@ -144,6 +144,23 @@ def test_only_so_many_checkpoints_are_kept(tmp_path):
     assert len(list(tmp_path.glob("*.index"))) == 1
 
 
+def test_keras_s_own_callbacks_are_driven(tmp_path):
+    stop = keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=1)
+    board = keras.callbacks.TensorBoard(str(tmp_path / "board"), update_freq="epoch")
+    model = fresh()
+    history = loop.fit(model, batches, IMAGES, CONFIG, tmp_path / "checkpoints", [stop, board])
+    assert len(history) == 2 and stop.stopped_epoch == 1
+    assert list((tmp_path / "board").rglob("events*"))
+    again = loop.fit(fresh(), batches, IMAGES, CONFIG, tmp_path / "checkpoints", [stop])
+    assert len(again) == 3  # without a reason to stop, training goes on from the checkpoint
+
+
+def test_batch_that_cannot_be_cut_evenly_is_refused(tmp_path):
+    config = configs.replace(CONFIG, global_batch=4, accumulate=3)
+    with pytest.raises(InputError, match="expected a multiple of 3 "):
+        loop.fit(fresh(config), batches, IMAGES, config, tmp_path)
+
+
 def test_loss_that_is_no_number_stops(tmp_path):
     def poisoned(*args):
         return batches(*args).map(lambda b: b | {"labels": b["labels"] * float("nan")})

@@ -65,6 +65,18 @@ def test_strategies_agree_after_five_steps(folders, strategy, case):
         assert np.linalg.norm(moved - moved_too) <= 1e-3 * np.linalg.norm(moved), name
 
 
+def test_float16_overflow_of_one_replica_skips_the_step_of_all(folders):
+    result = np.load(folders["mirrored"] / "overflow.npz")
+    assert (result["moved"], result["scale"], result["steps"]) == (0, 0.5, 0)
+
+
+def test_each_replica_drops_units_of_its_own(folders):
+    seeds = np.load(folders["mirrored"] / "overflow.npz")["seeds"]
+    assert seeds.shape == (2, 2, 2)  # drop6 and drop7; replicas; seed and counter
+    assert (seeds[:, 0, 0] + 1_000_003 == seeds[:, 1, 0]).all()
+    assert (seeds[:, 0, 1] == seeds[:, 1, 1]).all() and seeds[0, 0, 0] != seeds[1, 0, 0]
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", '{"cluster": {"worker": ["a:1"]}}',
              '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
