@@ -210,6 +210,12 @@ def merge_sums(sums, groups):
     return Sums(sums.shape, member @ sums.table, borders)
 
 
+def mean_lab(sums):
+    """Each region's mean colour, float64 `[K, 3]`, a distance of 1 being 100 in CIE Lab."""
+    start = 2 + COLOURS.index("l")
+    return sums.table[:, start : start + 3] / sums.table[:, :1]
+
+
 def describe(sums, frame):
     """The descriptors of K regions.
 
