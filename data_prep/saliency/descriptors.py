@@ -2,7 +2,7 @@
 
 Everything that a descriptor needs of a region is a sum over its pixels: counts, colours and their
 squares, histograms. The sums are taken once, over the regions of the finest segmentation; those of
-a coarser one are sums of these, one matrix product. No loop runs over regions.
+a coarser one are sums of these. No loop runs over regions.
 """
 
 import dataclasses
@@ -202,12 +202,16 @@ def frame_sums(pixels):
 
 def merge_sums(sums, groups):
     """`Sums` of a coarser segmentation: `groups` intp `[K]` holds each region's new number."""
-    count = int(groups.max()) + 1
-    member = np.zeros([count, len(groups)])
-    member[groups, np.arange(len(groups))] = 1
-    borders = member @ sums.borders @ member.T
+    borders = _add_up(_add_up(sums.borders, groups).T, groups)
     np.fill_diagonal(borders, 0)
-    return Sums(sums.shape, member @ sums.table, borders)
+    return Sums(sums.shape, _add_up(sums.table, groups), borders)
+
+
+def _add_up(rows, groups):
+    """Sums of the rows of each group. (A matrix product would start BLAS threads in workers.)"""
+    order = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[order], np.arange(groups.max() + 1))
+    return np.add.reduceat(rows[order], starts, axis=0)
 
 
 def mean_lab(sums):
@@ -231,7 +235,7 @@ def describe(sums, frame):
     one, other = np.nonzero(sums.borders)
     area = sums.table[:, 0]
     # λ: a neighbour counts by its share of all neighbours' area.
-    neighbour_area = (sums.borders > 0) @ area
+    neighbour_area = np.where(sums.borders > 0, area, 0).sum(1)
     weights = area[other] / neighbour_area[one]
     apart = _differences(
         means[one], means[other], [h[one] for h in histograms], [h[other] for h in histograms]
@@ -262,8 +266,8 @@ def _differences(means, other_means, histograms, other_histograms):
 
 def _chi_square(one, other):
     """½ Σ (a − b)² / (a + b) over the last axis, in 0..1 for normalised histograms."""
-    total = one + other
-    return 0.5 * ((one - other) ** 2 / np.where(total > 0, total, 1)).sum(-1)
+    total = np.maximum(one + other, 1e-12)  # where both are 0 the square is 0 too
+    return 0.5 * ((one - other) ** 2 / total).sum(-1)
 
 
 def _properties(sums, neighbour_area):
@@ -295,7 +299,7 @@ def _extent(counts):
     filled = counts > 0
     return (
         filled.argmax(1),
-        counts @ np.arange(size) / counts.sum(1),
+        (counts * np.arange(size)).sum(1) / counts.sum(1),
         size - 1 - filled[:, ::-1].argmax(1),
         (share >= 0.1).argmax(1),
         (share >= 0.9 - 1e-9).argmax(1),
