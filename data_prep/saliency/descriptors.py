@@ -1,4 +1,4 @@
-"""The 93 descriptors of a region in DRFI (Jiang et al., CVPR 2013, tables 1 to 3).
+"""The descriptors of a region: DRFI's 93 (Jiang et al., CVPR 2013, tables 1 to 3) and 4 more.
 
 Everything that a descriptor needs of a region is a sum over its pixels: counts, colours and their
 squares, histograms. The sums are taken once, over the regions of the finest segmentation; those of
@@ -31,8 +31,12 @@ NAMES = (
     *(f"variance_{c}" for c in COLOURS),
     *(f"variance_filter_{i}" for i in range(FILTERS)),
     *("variance_lbp", "area", "neighbour_area"),
+    *("edge_share", "edge_length", "edge_connectivity", "from_centre"),
 )
-"""29 differences from the neighbours, 29 from the frame, 35 properties, in this order."""
+"""29 differences from the neighbours, 29 from the frame, 35 properties, and 4 that are not DRFI's:
+how a region holds to the image's edge (after Zhu et al., CVPR 2014) and how far out it lies."""
+_ALIKE = 0.1
+"""σ of the likeness of two regions by their mean colours' Lab distance."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,7 +232,7 @@ def describe(sums, frame):
       frame: `frame_sums` of the same image.
 
     Returns:
-      float32 `[K, 93]`, columns as in `NAMES`.
+      float32 `[K, 97]`, columns as in `NAMES`.
     """
     means, histograms = _averages(sums.table)
     frame_means, frame_histograms = _averages(frame)
@@ -245,9 +249,8 @@ def describe(sums, frame):
         present, starts = np.unique(one, return_index=True)
         contrast[present] = np.add.reduceat(apart * weights[:, None], starts, axis=0)
     background = _differences(means, frame_means, histograms, frame_histograms)
-    return np.column_stack([contrast, background, _properties(sums, neighbour_area)]).astype(
-        np.float32
-    )
+    properties = _properties(sums, neighbour_area)
+    return np.column_stack([contrast, background, properties, _place(sums)]).astype(np.float32)
 
 
 def _averages(table):
@@ -303,4 +306,26 @@ def _extent(counts):
         size - 1 - filled[:, ::-1].argmax(1),
         (share >= 0.1).argmax(1),
         (share >= 0.9 - 1e-9).argmax(1),
+    )
+
+
+def _place(sums):
+    """The 4 that are not DRFI's `[K, 4]`: hold on the image's edge, way from its centre."""
+    height, width = sums.shape
+    area, edge = sums.table[:, 0], sums.table[:, 1]
+    lab = mean_lab(sums)
+    apart = ((lab[:, None] - lab[None]) ** 2).sum(-1)
+    alike = np.exp(-apart / (2 * _ALIKE**2))
+    # Zhu's boundary connectivity, of all that looks alike and not only what is connected.
+    connectivity = (alike * edge).sum(1) / np.sqrt((alike * area).sum(1))
+    columns, rows = sums.table[:, -height - width : -height], sums.table[:, -height:]
+    x = (columns * np.arange(width)).sum(1) / area
+    y = (rows * np.arange(height)).sum(1) / area
+    return np.column_stack(
+        [
+            edge / (sums.borders.sum(1) + edge),
+            edge / np.sqrt(area),
+            connectivity,
+            np.hypot(x / width - 0.5, y / height - 0.5),
+        ]
     )

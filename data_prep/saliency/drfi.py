@@ -101,7 +101,7 @@ def describe(image):
     Returns:
       labels: intp `[H, W]`, the finest regions, K of them.
       groups: for each level intp `[K]`, the region of that level that each finest one is part of.
-      rows: for each level float32 `[K_level, 93]`.
+      rows: for each level float32 `[K_level, D]`.
     """
     pixels = descriptors.measure(image)
     labels = segment(image)
@@ -126,7 +126,7 @@ class Drfi:
     """A trained DRFI.
 
     Attributes:
-      forest: `Forest` over the 93 descriptors.
+      forest: `Forest` over the descriptors.
       weights: float64 `[levels]`, of the fusion.
       slope, middle: of `sharpen`.
     """

@@ -94,7 +94,7 @@ def prepare(object_ids, void_id, pair):
 
 
 def _samples(examples):
-    """Descriptors `[N, 93]` and truth `[N]` (0, 1) of the regions that are one or the other."""
+    """Descriptors `[N, D]` and truth `[N]` (0, 1) of the regions that are one or the other."""
     rows, truth = [], []
     for example in examples:
         for level, group in zip(example.rows, example.groups, strict=True):

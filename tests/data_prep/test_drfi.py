@@ -39,7 +39,8 @@ def describe(image, labels):
 
 def test_there_are_as_many_descriptors_as_published():
     kinds = [name.split("_")[0] for name in descriptors.NAMES]
-    assert len(set(descriptors.NAMES)) == 93
+    assert len(set(descriptors.NAMES)) == 93 + 4
+    assert descriptors.NAMES[92] == "neighbour_area"
     assert kinds.count("contrast") == kinds.count("background") == 29
 
 
@@ -114,6 +115,22 @@ def test_a_single_region_has_no_contrast():
     assert not row[:29].any()
     assert row[COLUMN["area"]] == 1
     assert np.isfinite(row).all()
+
+
+def test_hold_on_the_edge_by_hand():
+    image = np.full((20, 20, 3), 128, np.uint8)
+    image[5:15, 5:15] = 255
+    image[8:12, 8:12] = 128  # an island that looks like the ground
+    labels = (image[..., 0] == 255).astype(int)
+    labels[8:12, 8:12] = 2
+    names = ("edge_share", "edge_length", "edge_connectivity", "from_centre")
+    ground, ring, island = describe(image, labels)[:, [COLUMN[n] for n in names]]
+    np.testing.assert_allclose(
+        ground[:3], [76 / (76 + 40), 76 / 300**0.5, 76 / 316**0.5], rtol=1e-5
+    )
+    np.testing.assert_allclose(ring[:3], 0, atol=1e-3)
+    np.testing.assert_allclose(island[:3], [0, 0, 76 / 316**0.5], rtol=1e-3)
+    np.testing.assert_allclose([ground[3], ring[3], island[3]], np.hypot(0.025, 0.025), rtol=1e-5)
 
 
 def test_local_binary_pattern_by_hand():
