@@ -123,7 +123,7 @@ class TrainSaliency(Config):
         low=2,
     )
     trees: int = setting(200, "trees of the forest", paper="DRFI", low=1)
-    leaves: int = setting(1000, "leaves a tree at most; they set the model's size", low=2)
+    leaves: int = setting(300, "leaves a tree at most; they set the model's size", low=2)
     data_note: str = setting("", "what the data is and under which terms, for the provenance")
     drfi_model: str = setting(
         "", "file to write, NAME.npz; NAME.json beside it gets the provenance"

@@ -138,13 +138,21 @@ def test_void_pixels_do_not_shape_the_weights():
     )
 
 
-def test_sharpening_has_the_least_error_of_the_grid():
-    rng = np.random.default_rng(0)
-    scores = rng.random((1, 40))
-    truth = (scores[0] > 0.35).astype(float)
-    slope, middle = training.fit_sharpening([(_example(10 * truth), scores)], np.ones(1))
-    assert slope == max(training._SLOPES)
-    assert middle in (0.3, 0.4)
+def test_the_middle_is_where_object_and_background_part():
+    """Scores are 0..1 and stretched already; σ(4 · (logit s − logit m)) = .12 lies just below m."""
+    scores = np.linspace(0, 1, 41)[None]
+    for start in (0.36, 0.61):
+        example = _example(10 * (scores[0] > start))
+        middle = training.fit_middle([(example, scores)], np.ones(1))
+        cut = 1 / (1 + (1 / middle - 1) * (1 / 0.12 - 1) ** (1 / training.SLOPE))
+        assert abs(cut - start) < 0.05
+
+
+def test_series_stay_in_one_fold():
+    names = [f"{kind}_{i}_s" for kind in range(8) for i in range(3)]
+    folds = dict(zip(names, training.folds_of(names), strict=True))
+    assert all(folds[f"{k}_0_s"] == folds[f"{k}_{i}_s"] for k in range(8) for i in range(3))
+    assert sorted(folds.values()) == sorted([0, 1, 2, 3] * 6)
 
 
 def test_regions_that_are_neither_are_not_trained_with():
