@@ -48,6 +48,7 @@ def _settings(folders, target, **changes):
     values = {
         "object_images": str(folders / "images"), "object_masks": str(folders / "masks"),
         "object_ids": "7", "void_id": 3, "trees": 4, "leaves": 20, "drfi_model": str(target),
+        "data_note": "drawn disks",
     }  # fmt: skip
     return config.TrainSaliency(**values | changes)
 
@@ -76,6 +77,7 @@ def test_provenance_tells_where_the_model_comes_from(trained):
     assert pictures["held_out"] == held > 0
     assert pictures["trained_with"] + pictures["without_object"] == 21 - held
     assert told["held_out"] == trained[1]
+    assert told["data"] == "drawn disks"
     assert told["settings"]["seed"] == 0
     assert "scikit-learn" in told["libraries"]
 

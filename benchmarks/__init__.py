@@ -1,0 +1,1 @@
+"""What is measured, and how. No part of the pipeline."""

@@ -1,0 +1,121 @@
+"""How long DRFI takes, where the time goes, what a second process brings, and what memory it needs.
+
+python -m benchmarks.saliency_speed FOLDER_OF_JPEGS [--images=60] [--height=375 --width=500]
+
+Run it on a quiet machine. Images are those of the given size, in order of their names.
+"""
+
+import argparse
+import collections
+import pathlib
+import resource
+import time
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from aepsl_tf.data import parallel
+from data_prep.saliency import descriptors, drfi, methods
+
+PARTS = (
+    (drfi, "shrink"), (descriptors, "measure"), (drfi, "segment"), (descriptors, "region_sums"),
+    (descriptors, "frame_sums"), (drfi, "merge"), (descriptors, "merge_sums"),
+    (descriptors, "describe"), (drfi.Forest, "predict"),
+)  # fmt: skip
+
+
+def pick(folder, count, height, width):
+    """The first `count` pictures of that size."""
+    found = []
+    for path in sorted(pathlib.Path(folder).glob("*.jpg")):
+        with Image.open(path) as picture:
+            if picture.size == (width, height):
+                found.append(path)
+        if len(found) == count:
+            return found
+    raise SystemExit(f"{folder}: only {len(found)} pictures of {width}×{height}")
+
+
+def saliency(compute, path):
+    """One map, and this process's peak memory in MiB once it is made."""
+    compute(path.stem, np.asarray(Image.open(path).convert("RGB")))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def profile(compute, paths):
+    """Mean milliseconds of CPU time an image, by part; and of the whole."""
+    spent = collections.Counter()
+
+    def timed(owner, name):
+        real = getattr(owner, name)
+
+        def call(*arguments):
+            start = time.process_time()
+            answer = real(*arguments)
+            spent[name] += time.process_time() - start
+            return answer
+
+        setattr(owner, name, call)
+        return lambda: setattr(owner, name, real)
+
+    saliency(compute, paths[0])  # the model is loaded
+    undo = [timed(*part) for part in PARTS]
+    images = [np.asarray(Image.open(p).convert("RGB")) for p in paths]
+    start = time.process_time()
+    for path, image in zip(paths, images, strict=True):
+        compute(path.stem, image)
+    total = time.process_time() - start
+    for restore in undo:
+        restore()
+    return {k: 1000 * v / len(paths) for k, v in spent.most_common()}, 1000 * total / len(paths)
+
+
+class Worker:
+    """`saliency` of paths as a pool takes it."""
+
+    def __init__(self, compute):
+        self.compute = compute
+
+    def __call__(self, path):
+        return saliency(self.compute, path)
+
+
+def throughput(compute, paths, processes):
+    """Seconds an image, and the workers' peak MiB after the first quarter and at the end.
+
+    The clock starts after a quarter of the images, when all processes have long started.
+    """
+    quarter, times, peaks = len(paths) // 4, [], []
+    for peak in parallel.ordered_map(Worker(compute), paths, processes):
+        times.append(time.perf_counter())
+        peaks.append(peak)
+    seconds = (times[-1] - times[quarter - 1]) / (len(paths) - quarter)
+    return seconds, max(peaks[:quarter]), max(peaks)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder")
+    parser.add_argument("--images", type=int, default=60)
+    parser.add_argument("--height", type=int, default=375)
+    parser.add_argument("--width", type=int, default=500)
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    paths = pick(args.folder, args.images, args.height, args.width)
+    compute = methods.build("drfi")
+    parts, total = profile(compute, paths)
+    print(f"CPU time an image, one thread: {total:.0f} ms")
+    for name, milliseconds in parts.items():
+        print(f"  {name:12} {milliseconds:6.1f} ms {milliseconds / total:5.0%}")
+    one, _, _ = throughput(compute, paths, 1)
+    two, early, late = throughput(compute, paths, 2)
+    print(f"one process {one:.3f} s an image, two {two:.3f} s: {one / two:.2f} times as fast")
+    print(f"peak memory of a worker: {early:.0f} MiB after a quarter, {late:.0f} MiB at the end")
+
+
+if __name__ == "__main__":
+    # Spawned workers look functions up by module, which for a script's own would be __main__.
+    from benchmarks import saliency_speed
+
+    saliency_speed.main()
