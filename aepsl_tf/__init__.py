@@ -2,7 +2,9 @@
 
 Importing the package sets three environment defaults before TensorFlow starts; a value that is
 already set wins. oneDNN is asked for by name because TensorFlow turns it on by itself only on
-some processors, and without it dilated convolutions cannot be trained natively on a CPU.
+some processors, and without it dilated convolutions cannot be trained natively on a CPU. (That
+oneDNN is on TensorFlow says while it loads, before it looks at the log level: no default silences
+it, and hiding standard error would hide failures too.)
 """
 
 import os

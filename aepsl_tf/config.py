@@ -168,6 +168,11 @@ class Network(Config):
         "keep the layers up to this one at their initial weights",
         choices=("none", "conv3", "conv4", "pool5a"),
     )
+    precision: str = setting(
+        "float32",
+        "what convolutions compute in; weights, losses and last layers stay float32",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+    )
     cache_features: bool = setting(
         False, "run the frozen part once per image into a cache on disk (needs --input=warp)"
     )
@@ -208,8 +213,17 @@ class Solver(Config):
     lr_drop_epochs: str = setting("6", "epochs after which the rate drops, by commas", paper="§4.1")
     epochs: int = setting(15, "epochs", paper="§4.1", low=1)
     global_batch: int = setting(30, "images a train step, over all replicas", paper="§4.1", low=1)
+    accumulate: int = setting(
+        1, "pieces that a replica's share of a batch is forwarded in, to save memory", low=1
+    )
     dropout: float = setting(0.5, "dropout rate after fc6 and fc7", paper="DeepLab prototxt", low=0)
     seed: int = setting(0, "seed of every random draw", low=0)
+    strategy: str = setting(
+        "auto",
+        "devices to train on; auto: multi_worker where TF_CONFIG is set, else all GPUs",
+        choices=("auto", "one_device", "mirrored", "multi_worker"),
+        identity=False,
+    )
     checkpoint_seconds: float = setting(
         120.0, "time between two checkpoints", unit="s", low=0, identity=False
     )
@@ -302,6 +316,14 @@ class TrainSegmenter(Network, Solver):
         choices=("image", "batch"),
     )
     start_model: str = setting("", "segmenter of this run to start from, RUN/NAME")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.accumulate > 1 and self.psl == "full" and self.pixel_norm == "batch":
+            raise InputError(
+                "--accumulate needs --pixel_norm=image: the pixels that the online mask labels "
+                "are not known before a batch is through"
+            )
 
 
 # -------------------------------------------------------------------------------------- after

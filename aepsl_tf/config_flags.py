@@ -6,12 +6,14 @@ is a flag. Fields of `Network` and `Solver`, which two networks share, can be na
 """
 
 import dataclasses
+import importlib
 import inspect
 import sys
 
 from absl import app, flags, logging
 
 from aepsl_tf import config
+from aepsl_tf.data import runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.run_dir import RunDir
 
@@ -19,6 +21,16 @@ _COMMON = {
     "run_dir": ("", "the run: every file of it lies below this folder"),
     "restart": (False, "redo this phase although it is finished or was begun with other settings"),
     "workers": (0, "processes for work on single images; 0 takes all cores"),
+    "runner": (
+        "local",
+        "where record families are made: local, in --workers processes; beam, by Apache Beam "
+        "(requirements-scale.txt)",
+    ),
+    "beam_args": (
+        "",
+        "options of Beam's own, with --runner=beam: the runner and its settings; default: "
+        "--workers processes on this machine",
+    ),
 }
 _PREFIXES = {config.TrainClassifier: "classifier_", config.TrainSegmenter: "segmenter_"}
 
@@ -78,8 +90,23 @@ def read(cls, **changes):
 
 
 def common(name):
-    """The value of --run_dir, --restart or --workers."""
+    """The value of --run_dir or --restart."""
     return flags.FLAGS[name].value
+
+
+def workers():
+    """--workers, --runner and --beam_args, as phases take them."""
+    return runners.choose(*(flags.FLAGS[name].value for name in ("runner", "workers", "beam_args")))
+
+
+def open_run(settings):
+    """The --run_dir, as the worker that this process is under --strategy."""
+    worker = 0
+    if hasattr(settings, "strategy"):  # set up first: it must precede all that TensorFlow does
+        from aepsl_tf.training import strategies  # not above: data workers import this module
+
+        worker, _ = strategies.worker(strategies.get(settings.strategy))
+    return RunDir(common("run_dir"), common("restart"), worker)
 
 
 def run_app(main):
@@ -103,8 +130,14 @@ def run_app(main):
 def run_phase(cls, run):
     """The command line of a phase: flags → `cls` → `run(settings, run_dir, workers)`."""
 
+    # Workers find functions by their module's name, and `__main__` is another module there.
+    spec = sys.modules["__main__"].__spec__
+    if run.__module__ == "__main__" and spec:
+        run = getattr(importlib.import_module(spec.name), run.__name__)
+
     def main(argv):
         del argv
-        run(read(cls), RunDir(common("run_dir"), common("restart")), common("workers"))
+        settings = read(cls)
+        run(settings, open_run(settings), workers())
 
     run_app(main)

@@ -22,7 +22,7 @@ from aepsl_tf.phases import (
     train_classifier,
     train_segmenter,
 )
-from aepsl_tf.run_dir import RunDir, to_json, write_atomic
+from aepsl_tf.run_dir import to_json, write_atomic
 from data_prep import write_erased, write_saliency, write_voc
 
 _SEGMENTERS = ("no_psl", "psl", "psl_plus_plus", "supervised")
@@ -147,6 +147,8 @@ class Pipeline:
             if self.segmenters:
                 self._do(export, self.read(config.Export, model=self.segmenters[-1]))
             self._do(report, self.read(config.Report))
+            if not self.run_dir.chief:
+                return None
             self.run_dir.drop_cache()
             return self.summary(steps)
 
@@ -195,9 +197,9 @@ class Pipeline:
 
 def main(argv):
     del argv
-    run_dir = RunDir(config_flags.common("run_dir"), config_flags.common("restart"))
+    run_dir = config_flags.open_run(config_flags.read(config.TrainClassifier))
     settings = config_flags.read(config.Pipeline)
-    Pipeline(settings, config_flags.read, run_dir, config_flags.common("workers")).run()
+    Pipeline(settings, config_flags.read, run_dir, config_flags.workers()).run()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ GROUND_TRUTH_PHASES = ("write_voc", "evaluate", "report", "supervised_masks")
 """The firewall around weak supervision: write_voc makes ground truth, three phases may read it."""
 
 
+_CHIEF_STARTS = 60.0  # seconds that workers wait for a chief that holds no lock
+
+
 def write_atomic(path, text):
     """Writes a text file so that it is either the old one or the whole new one."""
     path = pathlib.Path(path)
@@ -76,13 +79,15 @@ class RunDir:
       root: the folder; made when the first phase writes.
       restart: redo phases that were finished or begun with other settings or inputs, instead of
         refusing.
+      worker: which worker of a job this is. Worker 0, the chief, runs every phase, holds the lock
+        and publishes; the others join the phases that are run together and wait for the rest.
     """
 
-    def __init__(self, root, restart=False):
+    def __init__(self, root, restart=False, worker=0):
         if not str(root):
             raise InputError("--run_dir is empty: name the folder that holds this run's files")
         self.root = pathlib.Path(root)
-        self.restart = restart
+        self.restart, self.chief = restart, worker == 0
         self.keep_cache = False  # the pipeline shares feature caches between its phases
         self._lock = None
 
@@ -158,6 +163,8 @@ class RunDir:
             if ClassSet.load(path) == classes:
                 return
             raise InputError(f"{path} holds other classes than this split: use another --run_dir")
+        if not self.chief:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, to_json(classes.to_json()))
 
@@ -194,8 +201,14 @@ class RunDir:
         partial = output.with_name(output.name + ".partial")
         if entry["status"] == "publishing" and output.exists() and not partial.exists():
             entry["status"] = "finished"  # killed between the rename and the manifest
-            self._record(key, entry)
+            if self.chief:
+                self._record(key, entry)
         return entry if entry["status"] == "finished" and output.exists() else None
+
+    def digest_of(self, output):
+        """The digest of a finished phase's output, as its producer recorded it."""
+        output = str(output.relative_to(self.root))
+        return next(e["digest"] for e in self.manifest().values() if e["output"] == output)
 
     def need(self, key, for_phase):
         """The entry of a phase that must be finished."""
@@ -210,17 +223,21 @@ class RunDir:
     @contextlib.contextmanager
     def _locked(self):
         """One writer at a time; the kernel frees the lock when its holder dies."""
-        if self._lock is not None:  # a pipeline already holds it
+        if self._lock is not None or not self.chief:  # a pipeline or the chief already holds it
             yield
             return
         self.root.mkdir(parents=True, exist_ok=True)
         with open(self.root / ".lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"another process is writing to {self.root}: wait for it or stop it"
-                ) from None
+            for attempt in range(5):  # a waiting worker's look at the lock lasts no second
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if attempt == 4:
+                        raise InputError(
+                            f"another process is writing to {self.root}: wait for it or stop it"
+                        ) from None
+                    time.sleep(0.2)
             self._lock = lock
             try:
                 yield
@@ -231,7 +248,7 @@ class RunDir:
         """Holds the run for several phases (the pipeline)."""
         return self._locked()
 
-    def phase(self, key, config, inputs, output, work):
+    def phase(self, key, config, inputs, output, work, together=False):
         """Runs one phase unless it is finished already.
 
         Args:
@@ -241,17 +258,21 @@ class RunDir:
           output: the folder (or, with a suffix, the file) it makes.
           work: `work(partial) -> facts`: fills the path `partial`, resuming what it finds there;
             returns a JSON dictionary kept in the manifest, or None.
+          together: every worker of a job does the work; else the others wait for the chief's.
 
         Returns:
           The facts.
 
         Raises:
-          InputError: an input is missing, or the phase was done with other settings or inputs.
+          InputError: an input is missing, or the phase was done with other settings or inputs;
+            the chief has stopped.
         """
         wanted = {
             "config": config.identity(),
             "inputs": {k: self.need(k, key)["digest"] for k in inputs},
         }
+        if not self.chief:
+            return self._follow(key, wanted, output, work if together else None)
         with self._locked():
             done = self.entry(key)
             if done is not None and not self._differs(key, done, wanted, "finished"):
@@ -285,6 +306,42 @@ class RunDir:
             begun.unlink()
             logging.info("%s: finished in %.0f s → %s", key, entry["seconds"], output)
             return facts
+
+    def _follow(self, key, wanted, output, work):
+        """A phase as a worker that is not the chief goes through it. Returns the facts."""
+        partial = output.with_name(output.name + ".partial")
+        begun = partial.with_name(partial.name + ".json")
+        patience = time.monotonic() + _CHIEF_STARTS
+        while True:
+            alone = self._is_free()  # before the looks: what it published, it published before
+            done = self.entry(key)
+            if done and {k: done[k] for k in wanted} == wanted:
+                return done["facts"]
+            if done and not self.restart:
+                self._differs(key, done, wanted, "finished")
+            started = partial.exists() and begun.exists()
+            if work and started and json.loads(begun.read_text()) == wanted:
+                work(partial)
+                work = None
+            if not alone:
+                patience = time.monotonic() + _CHIEF_STARTS
+            elif time.monotonic() > patience:
+                raise InputError(
+                    f"{key}: the chief of this job (worker 0) has stopped, or works on another "
+                    f"file system than {self.root}: see its log, then start all workers again"
+                )
+            time.sleep(0.2)
+
+    def _is_free(self):
+        """Whether no chief holds the run."""
+        try:
+            with open(self.root / ".lock") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return True
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
 
     def _differs(self, key, before, wanted, how):
         """Whether a phase was done otherwise; refuses unless --restart."""

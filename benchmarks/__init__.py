@@ -1,1 +1,1 @@
-"""What is measured, and how. No part of the pipeline."""
+"""What is measured, how, and against whom."""

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from aepsl_tf.data import parallel
+from aepsl_tf.data import runners
 from data_prep.saliency import descriptors, drfi, methods
 
 PARTS = (
@@ -82,16 +82,16 @@ class Worker:
 
 
 def throughput(compute, paths, processes):
-    """Seconds an image, and the workers' peak MiB after the first quarter and at the end.
+    """Seconds an image, and the workers' peak MiB after the first half and at the end.
 
-    The clock starts after a quarter of the images, when all processes have long started.
+    The clock starts after half of the images, when all processes have long started.
     """
-    quarter, times, peaks = len(paths) // 4, [], []
-    for peak in parallel.ordered_map(Worker(compute), paths, processes):
+    half, times, peaks = len(paths) // 2, [], []
+    for peak in runners.ordered_map(Worker(compute), paths, processes):
         times.append(time.perf_counter())
         peaks.append(peak)
-    seconds = (times[-1] - times[quarter - 1]) / (len(paths) - quarter)
-    return seconds, max(peaks[:quarter]), max(peaks)
+    seconds = (times[-1] - times[half - 1]) / (len(paths) - half)
+    return seconds, max(peaks[:half]), max(peaks)
 
 
 def main():
@@ -111,7 +111,9 @@ def main():
     one, _, _ = throughput(compute, paths, 1)
     two, early, late = throughput(compute, paths, 2)
     print(f"one process {one:.3f} s an image, two {two:.3f} s: {one / two:.2f} times as fast")
-    print(f"peak memory of a worker: {early:.0f} MiB after a quarter, {late:.0f} MiB at the end")
+    print(
+        f"peak memory of a worker: {early:.0f} MiB after half the images, {late:.0f} MiB at the end"
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import sys
 from absl import logging
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import parallel
+from aepsl_tf.data import runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.inference import metrics
 from aepsl_tf.run_dir import digest, to_json, write_atomic
@@ -30,13 +30,13 @@ def run(settings, workers=0):
     target = pathlib.Path(settings.drfi_model)
     if target.suffix != ".npz":
         raise InputError(f"--drfi_model={settings.drfi_model}: name the file to write, NAME.npz")
-    workers = parallel.worker_count(workers)
+    workers = runners.worker_count(workers)
     object_ids = _ids(settings.object_ids)
     pairs = training.find(settings)
     kept = [p for p in pairs if not training.is_held_out(p[0].stem, settings.held_out)]
     held = [p for p in pairs if training.is_held_out(p[0].stem, settings.held_out)]
     work = functools.partial(training.prepare, object_ids, settings.void_id)
-    examples = [e for e in parallel.ordered_map(work, kept, workers) if e is not None]
+    examples = [e for e in runners.ordered_map(work, kept, workers) if e is not None]
     logging.info("%d of %d pictures hold an object", len(examples), len(kept))
     model, regions = training.train(examples, settings, workers)
 
@@ -79,7 +79,7 @@ def _ids(text):
 
 def main(argv):
     del argv
-    run(config_flags.read(config.TrainSaliency), config_flags.common("workers"))
+    run(config_flags.read(config.TrainSaliency), config_flags.workers())
 
 
 if __name__ == "__main__":

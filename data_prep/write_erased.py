@@ -6,6 +6,8 @@ with the mean pixel. Nothing is encoded twice.
 python -m data_prep.write_erased --run_dir=RUN --step=2
 """
 
+import functools
+
 import numpy as np
 
 from aepsl_tf import config, config_flags
@@ -16,7 +18,6 @@ from aepsl_tf.mining import regions
 
 def run(settings, run_dir, workers=0):
     """Writes the erased images of one step ≥ 2; see `config.WriteErased`."""
-    del workers
     step, split = settings.step, settings.train_split
     if step < 2:
         raise InputError(f"--step={step}: the first erased images are those of step 2")
@@ -25,17 +26,19 @@ def run(settings, run_dir, workers=0):
 
     def work(partial):
         images = records.Family(run_dir.family(split, "images"))
-
-        def rows(shard):
-            merged = regions.merged(run_dir, step - 1, shard)
-            for row, (id_, _, mined) in zip(images.read(shard), merged, strict=True):
-                records.check_same_id(row["image/id"], id_, images.directory)
-                union = np.any(mined, axis=0)
-                yield row | {"erased/png": encoding.grey_png(union)}
-
-        records.write_family(partial, "erased", images.counts, rows, description=key)
+        families = [images, *regions.families(run_dir, step - 1)]
+        rows = functools.partial(records.read_rows, families)
+        records.write_family(
+            partial, "erased", images.counts, rows, _erased, workers, description=key
+        )
 
     run_dir.phase(key, settings, inputs, run_dir.training_images(split, step), work)
+
+
+def _erased(rows):
+    image, *mined = rows
+    union = np.any(regions.union(mined), axis=0)
+    return image | {"erased/png": encoding.grey_png(union)}
 
 
 if __name__ == "__main__":

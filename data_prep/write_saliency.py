@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import encoding, parallel, records, transforms
+from aepsl_tf.data import encoding, records
 from data_prep.saliency import methods
 
 
@@ -19,28 +19,22 @@ def run(settings, run_dir, workers=0):
 
     def work(partial):
         images = records.Family(run_dir.family(split, "images"))
-        compute = functools.partial(_map, methods.build(
+        make = functools.partial(_row, methods.build(
             settings.method, drfi_model=settings.drfi_model, onnx_model=settings.onnx_model,
             maps_dir=settings.maps_dir,
         ))  # fmt: skip
-
-        def rows(shard):
-            items = (
-                (row["image/id"], transforms.decode_image(row["image/encoded"]).numpy())
-                for row in images.read(shard)
-            )
-            for id_, png in parallel.ordered_map(compute, items, workers):
-                yield {"image/id": id_, "saliency/png": png}
-
-        records.write_family(partial, "saliency", images.counts, rows, description=key)
+        records.write_family(
+            partial, "saliency", images.counts, images.read, make, workers, description=key
+        )
 
     target = run_dir.family(split, "saliency")
     run_dir.phase(key, settings, [f"write_voc/{split}"], target, work)
 
 
-def _map(method, item):
-    id_, image = item
-    return id_, encoding.grey_png(np.round(method(id_, image) * 255).astype(np.uint8))
+def _row(method, row):
+    values = method(row["image/id"], encoding.rgb_pixels(row["image/encoded"]))
+    png = encoding.grey_png(np.round(values * 255).astype(np.uint8))
+    return {"image/id": row["image/id"], "saliency/png": png}
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import encoding, parallel, records
+from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.data.voc import BACKGROUND, VOC, VOID, ClassSet
 from aepsl_tf.errors import InputError
 from aepsl_tf.inference import drawing
@@ -36,7 +36,12 @@ def run(settings, run_dir, workers=0):
             ids, root / "SegmentationClass", ".png", " (or add --ground_truth=none, --tags_from)"
         )
     source = _tag_source(settings, root, ids)
-    tags = _tags(source, settings, root, ids, classes)
+    key = f"write_voc/{settings.split}"
+    new_truth = has_masks and run_dir.entry(f"{key}/ground_truth") is None
+    in_masks = None
+    if source == "masks" or new_truth:  # bad masks are refused before anything is written
+        in_masks = _tags_in_masks(root, ids, classes, workers)
+    tags = in_masks if source == "masks" else _tags(source, settings, root, ids, classes)
     logging.info("%s: %d images; tags from %s; ground truth: %s", settings.split, len(ids), source,
                  "written" if has_masks else "none")  # fmt: skip
     run_dir.fix_classes(classes)
@@ -44,23 +49,19 @@ def run(settings, run_dir, workers=0):
     counts = records.split_counts(len(ids), settings.shards)
     shards = [ids[sum(counts[:i]) : sum(counts[: i + 1])] for i in range(len(counts))]
 
+    tagged = [[(id_, tags[id_]) for id_ in shard] for shard in shards]
+
     def write_images(partial):
-        read = functools.partial(_image_row, root / "JPEGImages")
-
-        def rows(shard):
-            items = [(id_, tags[id_]) for id_ in shards[shard]]
-            return parallel.ordered_map(read, items, workers)
-
+        make = functools.partial(_image_row, root / "JPEGImages")
         facts = functools.partial(_image_facts, partial, counts, source)
-        records.write_family(partial, "images", counts, rows, facts=facts)
-
-    def write_ground_truth(partial):
-        read = functools.partial(_mask_row, root, len(classes))
         records.write_family(
-            partial, "ground_truth", counts, lambda shard: map(read, shards[shard])
+            partial, "images", counts, tagged.__getitem__, make, workers, facts=facts
         )
 
-    key = f"write_voc/{settings.split}"
+    def write_ground_truth(partial):
+        make = functools.partial(_mask_row, root, len(classes))
+        records.write_family(partial, "ground_truth", counts, shards.__getitem__, make, workers)
+
     run_dir.phase(key, settings, [], run_dir.family(settings.split, "images"), write_images)
     if has_masks:
         truth = run_dir.ground_truth(settings.split, "write_voc")
@@ -116,23 +117,30 @@ def _tag_source(settings, root, ids):
 
 
 def _tags(source, settings, root, ids, classes):
-    """Image id → sorted class ids."""
+    """Image id → sorted class ids, from any source but the masks."""
     if source == "none":
         return {id_: [] for id_ in ids}
     if source == "csv":
         return _csv_tags(settings.labels_csv, ids, classes)
-    if source == "xml":
-        _refuse_missing(ids, root / "Annotations", ".xml")
-        return {id_: _xml_tags(root / "Annotations" / f"{id_}.xml", classes) for id_ in ids}
+    _refuse_missing(ids, root / "Annotations", ".xml")
+    return {id_: _xml_tags(root / "Annotations" / f"{id_}.xml", classes) for id_ in ids}
+
+
+def _tags_in_masks(root, ids, classes, workers):
+    """Image id → sorted class ids of its mask, which is checked."""
     _refuse_missing(ids, root / "SegmentationClass", ".png")
-    masks = records.progress(len(ids), "tags from masks")
     tags = {}
-    with masks:
-        for id_ in ids:
-            present = np.unique(_read_mask(root, id_, len(classes))[0])
-            tags[id_] = [int(c) for c in present if c not in (BACKGROUND, VOID)]
-            masks.update()
+    read = functools.partial(_mask_tags, root, len(classes))
+    with records.progress(len(ids), "read masks") as bar:
+        for id_, present in zip(ids, runners.ordered_map(read, ids, workers), strict=True):
+            tags[id_] = present
+            bar.update()
     return tags
+
+
+def _mask_tags(root, num_classes, id_):
+    present = np.unique(_read_mask(root, id_, num_classes))
+    return [int(c) for c in present if c not in (BACKGROUND, VOID)]
 
 
 def _csv_tags(path, ids, classes):
@@ -207,19 +215,18 @@ def _image_facts(partial, counts, source):
 
 def _read_mask(root, id_, num_classes):
     path = root / "SegmentationClass" / f"{id_}.png"
-    png = path.read_bytes()
-    mask = drawing.read_mask_png(png, str(path))
+    mask = drawing.read_mask_png(path.read_bytes(), str(path))
     wrong = sorted({int(c) for c in np.unique(mask)} - {*range(num_classes + 1), VOID})
     if wrong:
         raise InputError(
             f"{path}: holds class id {wrong[0]}; expected 0..{num_classes} or {VOID}: "
             "mend the mask or give the right --classes_file"
         )
-    return mask, png
+    return mask
 
 
 def _mask_row(root, num_classes, id_):
-    mask, _ = _read_mask(root, id_, num_classes)
+    mask = _read_mask(root, id_, num_classes)
     return {"image/id": id_, "mask/png": encoding.grey_png(mask)}
 
 

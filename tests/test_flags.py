@@ -10,6 +10,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from aepsl_tf import config, config_flags
+from aepsl_tf.data import runners
 from aepsl_tf.errors import InputError
 
 ROOT = pathlib.Path(config_flags.__file__).parents[1]
@@ -129,6 +130,17 @@ def test_values_out_of_range_are_refused_in_one_line(cls, argument, parse):
         config_flags.read(cls)
     assert argument[2:].split("=")[0].removeprefix("classifier_") in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_runner_flags_reach_the_phases(parse, monkeypatch):
+    parse("--workers=3")
+    assert config_flags.workers() == 3
+    monkeypatch.setattr(runners.importlib.util, "find_spec", lambda name: True)
+    parse("--workers=3", "--runner=beam", "--beam_args=--runner=FlinkRunner")
+    assert config_flags.workers() == runners.Beam(3, "--runner=FlinkRunner")
+    parse("--runner=local")
+    with pytest.raises(InputError, match="--beam_args"):
+        config_flags.workers()
 
 
 def test_help_names_default_and_source(parse):

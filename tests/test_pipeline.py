@@ -1,6 +1,7 @@
 """The whole method at a toy's size: its results, its reruns, and its phases one by one."""
 
 import ast
+import importlib.util
 import json
 import pathlib
 import shutil
@@ -9,6 +10,7 @@ import pytest
 from conftest import reader
 
 from aepsl_tf import config, pipeline
+from aepsl_tf.data import records, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.pipeline import Pipeline
 from aepsl_tf.run_dir import RunDir, to_json, write_atomic
@@ -172,6 +174,43 @@ def test_phases_by_hand_without_ground_truth_give_the_same_bytes(finished, read,
     differ = [k for k, entry in by_hand.items() if entry["digest"] != by_pipeline[k]["digest"]]
     assert differ == []
     assert not list(run_dir.root.glob("data/*/ground_truth"))
+
+
+@pytest.mark.parametrize("name", ["pool", "beam"])
+def test_the_runner_changes_no_byte(finished, run_copy, read, name, monkeypatch):
+    """Of any phase that shares its work; the others' inputs do not notice."""
+    if name == "beam" and importlib.util.find_spec("apache_beam") is None:
+        pytest.skip("Apache Beam is not installed (requirements-scale.txt)")
+    monkeypatch.setattr(runners, "PATIENCE", 0.0)
+    workers = runners.Beam(2) if name == "beam" else 2
+    phases = {
+        "write_saliency/train": (pipeline.write_saliency, read(config.WriteSaliency)),
+        "write_erased/step_2": (pipeline.write_erased, read(config.WriteErased, step=2)),
+        "make_masks/steps_1_to_2": (pipeline.make_masks, read(config.MakeMasks)),
+        "relabel/relabelled": (pipeline.relabel, read(config.Relabel, model="psl")),
+    }
+    for key, (phase, settings) in phases.items():
+        shutil.rmtree(run_copy.root / run_copy.entry(key)["output"])
+        phase.run(settings, run_copy, workers)
+        assert run_copy.entry(key)["digest"] == finished.run_dir.entry(key)["digest"], key
+
+
+def test_relabel_makes_only_missing_shards(finished, run_copy, read):
+    """Its pictures go through the network shard by shard too."""
+    folder = run_copy.masks("relabelled")
+    first = folder / records.shard_name("masks", 0, 2)
+    before = first.stat().st_mtime_ns
+    (folder / records.shard_name("masks", 1, 2)).unlink()
+    (folder / "family.json").unlink()
+    partial = folder.with_name("relabelled.partial")
+    folder.rename(partial)
+    entry = run_copy.manifest()["relabel/relabelled"]
+    begun = {"config": entry["config"], "inputs": entry["inputs"]}
+    write_atomic(partial.with_name(partial.name + ".json"), to_json(begun))
+    pipeline.relabel.run(read(config.Relabel, model="psl"), run_copy, 1)
+    assert first.stat().st_mtime_ns == before
+    found = run_copy.entry("relabel/relabelled")["digest"]
+    assert found == finished.run_dir.entry("relabel/relabelled")["digest"]
 
 
 def test_evaluation_needs_ground_truth(run_copy, read):

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from aepsl_tf.errors import InputError
 
 _EXIF_ORIENTATION = 0x0112
+_PNG_BIT_DEPTH = 24  # where it stands: the header comes first in every PNG
 Image.MAX_IMAGE_PIXELS = None  # large pictures are allowed; --pixel_limit bounds the work on them
 
 
@@ -48,6 +49,8 @@ def standard_image(data, where):
         reasons.append("EXIF rotation")
     if picture.mode != "RGB" or "transparency" in picture.info:
         reasons.append(f"mode {picture.mode}")
+    elif picture.format == "PNG" and data[_PNG_BIT_DEPTH] == 16:  # Pillow's mode does not tell
+        reasons.append("16 bit")
     if not reasons:
         return data, "", picture.height, picture.width
     rgb = to_rgb(ImageOps.exif_transpose(picture))
@@ -56,14 +59,23 @@ def standard_image(data, where):
     return encoded.getvalue(), ", ".join(reasons), rgb.height, rgb.width
 
 
+def rgb_pixels(encoded):
+    """A standard picture's bytes → uint8 RGB `[H, W, 3]`, the pixels of `transforms.decode_image`
+    (tested), for workers, which do without TensorFlow.
+    """
+    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+
+
 def pixel_sum(encoded):
     """R, G and B summed over a picture's pixels: three ints."""
-    pixels = np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
-    return [int(x) for x in pixels.sum(axis=(0, 1), dtype=np.int64)]
+    return [int(x) for x in rgb_pixels(encoded).sum(axis=(0, 1), dtype=np.int64)]
 
 
 def to_rgb(picture):
-    """Any Pillow picture → mode RGB; 16 bits are scaled down, alpha is laid over white."""
+    """Any Pillow picture → mode RGB; 16 bits are scaled down, alpha is laid over white.
+
+    Grey is rounded; of 16-bit colour Pillow itself keeps the high byte.
+    """
     if picture.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip it
         values = np.asarray(picture).astype(np.float64)
         picture = Image.fromarray((values / 257).round().clip(0, 255).astype(np.uint8))

@@ -1,17 +1,23 @@
 """Record families: schemas written once, a sharded writer, and readers that check alignment.
 
 One split holds the same images in the same order and the same shards in every family, so readers
-zip them. A family is a folder of `FAMILY-00000-of-00004.tfrecord` and `family.json`.
+zip them. A family is a folder of `FAMILY-00000-of-00004.tfrecord` and `family.json`. Workers import
+this module, so it stays free of TensorFlow; `datasets` has the tf.data side.
 """
 
+import contextlib
+import functools
 import itertools
 import json
 import os
 import pathlib
+import pickle
+import shutil
+import tempfile
 
-import tensorflow as tf
 from tqdm import tqdm
 
+from aepsl_tf.data import runners, tfrecord
 from aepsl_tf.errors import InputError
 from aepsl_tf.run_dir import to_json, write_atomic
 
@@ -45,7 +51,7 @@ def encode(family, values):
     schema = SCHEMAS[family]
     if values.keys() != schema.keys():
         raise ValueError(f"{family}: expected the fields {set(schema)}, got {set(values)}")
-    example = tf.train.Example()
+    example = tfrecord.Example()
     for name, kind in schema.items():
         value, feature = values[name], example.features.feature[name]
         if kind == "text":
@@ -61,7 +67,7 @@ def encode(family, values):
 
 def decode(family, record):
     """The inverse of `encode`: bytes → a dictionary of Python values."""
-    features = tf.train.Example.FromString(record).features.feature
+    features = tfrecord.Example.FromString(record).features.feature
     values = {}
     for name, kind in SCHEMAS[family].items():
         feature = features[name]
@@ -73,19 +79,6 @@ def decode(family, record):
             value = [value[0].decode()]
         values[name] = value if kind in ("ints", "bytes_list") else value[0]
     return values
-
-
-def parse(family, record):
-    """`decode` inside a tf.data graph: scalars, and dense vectors for the plural kinds."""
-    features = {
-        name: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
-        if kind == "ints"
-        else tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
-        if kind == "bytes_list"
-        else tf.io.FixedLenFeature([], tf.int64 if kind == "int" else tf.string)
-        for name, kind in SCHEMAS[family].items()
-    }
-    return tf.io.parse_single_example(record, features)
 
 
 class Family:
@@ -132,12 +125,10 @@ def read_shard(directory, family, index, count):
     """Yields the records of one shard as dictionaries."""
     path = pathlib.Path(directory) / shard_name(family, index, count)
     try:
-        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        for record in tfrecord.read(path):
             yield decode(family, record)
-    except tf.errors.OpError as error:
-        raise InputError(
-            f"{path}: missing or damaged ({error.message[:120]}): write the family again"
-        ) from error
+    except (tfrecord.DamagedError, OSError) as error:
+        raise InputError(f"{path}: missing or damaged ({error}): write the family again") from error
 
 
 def check_same_id(one, other, where):
@@ -149,8 +140,8 @@ def check_same_id(one, other, where):
         )
 
 
-def read_zipped(families, shard=None):
-    """Yields one merged dictionary an image over several families of a split.
+def read_rows(families, shard=None):
+    """Yields a tuple of rows an image, one of each of several families of a split.
 
     Raises:
       InputError: the families do not hold the same images in the same order.
@@ -158,65 +149,164 @@ def read_zipped(families, shard=None):
     for rows in itertools.zip_longest(*(f.read(shard) for f in families), fillvalue={}):
         for row, family in zip(rows, families, strict=True):
             check_same_id(rows[0].get("image/id"), row.get("image/id"), family.directory)
+        yield rows
+
+
+def read_zipped(families, shard=None):
+    """`read_rows` merged: one dictionary an image."""
+    for rows in read_rows(families, shard):
         yield {key: value for row in rows for key, value in row.items()}
 
 
-def dataset(families):
-    """tf.data of undecoded, zipped records: a tuple of serialised strings an image."""
-    parts = [
-        # A shard cut between two records fails too, where zip would just end early.
-        tf.data.TFRecordDataset(f.shards()).apply(tf.data.experimental.assert_cardinality(f.images))
-        for f in families
-    ]
-    return tf.data.Dataset.zip(tuple(parts))
-
-
-def parse_zipped(families, records):
-    """Merges the zipped records of `dataset` into one dictionary and checks their ids agree."""
-    parsed = [parse(f.name, r) for f, r in zip(families, records, strict=True)]
-    merged = {}
-    for part in parsed:
-        check = tf.debugging.assert_equal(
-            part["image/id"], parsed[0]["image/id"], "record families are not aligned"
-        )
-        with tf.control_dependencies([check] if check is not None else []):
-            merged |= {k: tf.identity(v) for k, v in part.items()}
-    return merged
-
-
-def write_family(directory, family, counts, rows, *, facts=None, description=None):
+def write_family(
+    directory, family, counts, items, make=None, workers=1, *,
+    staged=False, facts=None, description=None,
+):  # fmt: skip
     """Writes a family shard by shard; finished shards of an earlier try are kept.
+
+    A row is `make(item)`, the work that `workers` share. With a pool this process reads items
+    and writes rows; with Beam a worker does all of its shard. Either way a shard is written in a
+    folder of this try's own and gets its name when whole.
 
     Args:
       directory: the (partial) folder, which exists.
       family: schema name.
       counts: images a shard.
-      rows: `rows(shard) -> iterable` of dictionaries, called for the shards that are missing.
+      items: `items(shard) -> iterable`, called in order for the shards that are missing.
+      make: `make(item) -> row`, a dictionary; None where items are the rows, which are then
+        written in this process. Both functions are picklable and import no TensorFlow.
+      workers: a number of processes or a `runners.Beam`.
+      staged: `items` must be called in this process, and need not be picklable: for Beam they
+        are pickled to files, as many shards at a time as there are workers.
       facts: JSON kept in family.json; a function is called after the last shard.
       description: of the progress bar; default the family's name.
     """
     directory = pathlib.Path(directory)
-    names = [shard_name(family, i, len(counts)) for i in range(len(counts))]
-    missing = [i for i, name in enumerate(names) if not (directory / name).exists()]
+    for left_over in directory.glob(f"{_TRY}*"):
+        shutil.rmtree(left_over)
+    missing = [i for i in range(len(counts)) if not _shard(directory, family, i, counts).exists()]
     left = sum(counts[i] for i in missing)
-    with progress(left, description or f"write {family}") as bar:
-        for index in missing:
-            beside = directory / (names[index] + ".tmp")
-            written = 0
-            with tf.io.TFRecordWriter(str(beside)) as writer:
-                for row in rows(index):
-                    writer.write(encode(family, row))
-                    written += 1
-                    bar.update()
-            if written != counts[index]:
-                raise InputError(f"{names[index]}: expected {counts[index]} images, got {written}")
-            os.replace(beside, directory / names[index])
+    with (
+        # A worker that outlives a killed run has another try's folder, which is gone: it can no
+        # longer publish what it wrote.
+        tempfile.TemporaryDirectory(prefix=_TRY, dir=directory) as own,
+        progress(left, description or f"write {family}") as bar,
+    ):
+        own = pathlib.Path(own)
+        if isinstance(workers, runners.Beam) and make:
+            _write_by_beam(own, family, counts, items, make, workers, staged, missing, bar)
+        else:
+            _write_here(own, family, counts, items, make, workers, missing, bar)
     info = {
         "family": family,
         "counts": list(counts),
         "facts": facts() if callable(facts) else facts,
     }
     write_atomic(directory / "family.json", to_json(info))
+
+
+_TRY = "writing-"
+
+
+def _shard(directory, family, index, counts):
+    return directory / shard_name(family, index, len(counts))
+
+
+def _publish(own, directory, family, counts, index, records):
+    """Writes serialised records to a shard, which gets its place when it is whole."""
+    path = _shard(own, family, index, counts)
+    written = tfrecord.write(path, records)
+    if written != counts[index]:
+        raise InputError(f"{path.name}: expected {counts[index]} images, got {written}")
+    os.replace(path, directory / path.name)
+
+
+def _record(family, make, item):
+    return encode(family, make(item) if make else item)
+
+
+def _exactly(count, items, name):
+    """The items, if they are `count`; the last comes after a look beyond it."""
+    found, items = 0, iter(items)
+    following = next(items, None)
+    while following is not None:
+        item, following, found = following, next(items, None), found + 1
+        if found == count and following is not None:
+            raise InputError(f"{name}: expected {count} images, got more")
+        yield item
+    if found != count:
+        raise InputError(f"{name}: expected {count} images, got {found}")
+
+
+def _write_here(own, family, counts, items, make, workers, missing, bar):
+    def all_items():  # one stream for one pool, whatever the number of shards
+        for index in missing:
+            yield from _exactly(counts[index], items(index), shard_name(family, index, len(counts)))
+
+    record = functools.partial(_record, family, make)
+    stream = runners.ordered_map(record, all_items(), workers if make else 1)
+    with contextlib.closing(stream):  # an error ends the pool at once
+        for index in missing:
+
+            def shown(index=index):
+                for one in itertools.islice(stream, counts[index]):
+                    yield one
+                    bar.update()
+
+            _publish(own, own.parent, family, counts, index, shown())
+
+
+def _write_by_beam(own, family, counts, items, make, beam, staged, missing, bar):
+    unseen = set(missing)
+
+    def poll():
+        for index in sorted(unseen):
+            if _shard(own.parent, family, index, counts).exists():
+                unseen.remove(index)
+                bar.update(counts[index])
+
+    def write(source, indices):
+        task = functools.partial(_write_shard, own, family, counts, source, make)
+        beam.run(task, indices, poll)
+        for error in sorted(own.glob("*.error")):  # a word of Beam's own would be a page
+            raise InputError(error.read_text())
+        if lost := unseen.intersection(indices):
+            raise InputError(f"Beam ended, but {len(lost)} shards of {own.parent} are missing: "
+                             "its workers must see this folder")  # fmt: skip
+
+    if not staged:
+        if missing:
+            write(items, missing)
+        return
+    size = runners.worker_count(beam)
+    for start in range(0, len(missing), size):
+        wave = missing[start : start + size]
+        for index in wave:
+            with open(own / f"{index}.items", "wb") as file:
+                for item in items(index):
+                    pickle.dump(item, file, pickle.HIGHEST_PROTOCOL)
+        write(functools.partial(_unstage, own), wave)
+        for index in wave:
+            (own / f"{index}.items").unlink()
+
+
+def _unstage(own, index):
+    with open(own / f"{index}.items", "rb") as file, contextlib.suppress(EOFError):
+        while True:
+            yield pickle.load(file)
+
+
+def _write_shard(own, family, counts, items, make, index):
+    """What a Beam worker does: shard `index`, unless another one met bad input."""
+    if any(own.glob("*.error")) or _shard(own.parent, family, index, counts).exists():
+        return
+    runners.single_thread()
+    attempt = pathlib.Path(tempfile.mkdtemp(dir=own))  # Beam may give a shard to two workers
+    try:
+        made = (_record(family, make, item) for item in items(index))
+        _publish(attempt, own.parent, family, counts, index, made)
+    except InputError as error:
+        write_atomic(own / f"{index:05d}.error", str(error))
 
 
 def progress(total, description, unit="image"):

@@ -6,6 +6,7 @@ No TensorFlow here: the CRF runs in spawned worker processes, which must start f
 import numpy as np
 from pydensecrf import densecrf
 
+from aepsl_tf.data import encoding
 from aepsl_tf.errors import InputError
 
 
@@ -120,3 +121,11 @@ def clean(preset, item):
     image, probabilities = item
     mask = probabilities.argmax(-1).astype(np.uint8)
     return mask, None if preset is None else dense_crf(image, probabilities, **preset)
+
+
+def mask_row(preset, item):
+    """`clean` as a row of a masks family, of (id, (height, width), picture, probabilities)."""
+    id_, size, *outputs = item
+    mask, cleaned = clean(preset, outputs)
+    mask = encoding.resize_mask(mask if cleaned is None else cleaned, *size)
+    return {"image/id": id_, "mask/png": encoding.grey_png(mask)}

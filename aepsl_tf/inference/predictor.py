@@ -1,5 +1,7 @@
 """From a picture of any size to a mask: one graph for evaluation, prediction and export."""
 
+import contextlib
+
 import tensorflow as tf
 
 from aepsl_tf.data import datasets, transforms
@@ -37,8 +39,6 @@ class Predictor(tf.Module):
     def __init__(self, model, p, pixel_limit):
         super().__init__()
         self.model, self.p, self.pixel_limit = model, p, pixel_limit
-        # Keras models are no tf.Module children by themselves: name the variables for export.
-        self.tracked = [v.value for v in model.tuned.variables + model.frozen.variables]
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
     def segment(self, images):
@@ -106,27 +106,33 @@ class Predictor(tf.Module):
         return prohibit(outputs["probabilities"], outputs["scores"], self.p)
 
 
+@contextlib.contextmanager
 def split_outputs(predictor, run_dir, split):
-    """Yields (row, picture uint8 `[H, W, 3]`, outputs) of a split, through the feature cache
-    where the model trains with one; the picture is the one the probabilities belong to.
+    """Gives `read(shard=None)`, which yields (row, picture uint8 `[H, W, 3]`, outputs) of a shard
+    or of all, through the feature cache where the model trains with one; the picture is the one
+    the probabilities belong to.
     """
     family = Family(run_dir.family(split, "images"))
     config, cache = predictor.model.config, None
     if config.cache_features:
         fill = datasets.fill_pixel(family)
         for mirrored in (True, False):  # training's cache, if it is still there, serves too
-            cache = FeatureCache(run_dir.cache, predictor.model, family, fill, mirrored)
+            cache = FeatureCache(run_dir, predictor.model, family, fill, mirrored)
             if cache.directory.exists():
                 break
         cache.fill_up()
-    for index, row in enumerate(family.read()):
-        image = transforms.decode_image(row["image/encoded"])
-        picture = predictor.limited(image[None])[0]
-        if cache:
-            outputs = predictor.from_features(cache[index, 0], tf.shape(picture)[:2])
-        else:
-            outputs = predictor.segment(image[None])
-            outputs = {k: v[0] for k, v in outputs.items() if k != "mask"}
-        yield row, picture.numpy(), outputs
+
+    def read(shard=None):
+        for index, row in enumerate(family.read(shard), sum(family.counts[: shard or 0])):
+            image = transforms.decode_image(row["image/encoded"])
+            picture = predictor.limited(image[None])[0]
+            if cache:
+                outputs = predictor.from_features(cache[index, 0], tf.shape(picture)[:2])
+            else:
+                outputs = predictor.segment(image[None])
+                outputs = {k: v[0] for k, v in outputs.items() if k != "mask"}
+            yield row, picture.numpy(), outputs
+
+    yield read
     if cache and not run_dir.keep_cache:
         cache.remove()

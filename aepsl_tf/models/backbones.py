@@ -39,8 +39,7 @@ class CaffeInput(keras.layers.Layer):
         self.scale = scale
 
     def call(self, images):
-        centred = (images - tf.constant(INPUT_MEAN))[..., ::-1]
-        return tf.cast(centred * self.scale, self.compute_dtype)
+        return (images - tf.constant(INPUT_MEAN))[..., ::-1] * self.scale
 
 
 @keras.saving.register_keras_serializable("aepsl_tf")
@@ -48,11 +47,14 @@ class DilatedConv2D(keras.layers.Conv2D):
     """Conv2D whose dilation runs natively.
 
     On a CPU Keras goes through SpaceToBatch, which is slower and, in bfloat16, gives wrong bias
-    gradients. The native op trains on a CPU with oneDNN alone, so without it Keras's way stays.
+    gradients. The native op trains on a CPU with oneDNN alone, and not in float16: there Keras's
+    way stays.
     """
 
     def convolution_op(self, inputs, kernel):
-        if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+        cpu = not tf.config.list_physical_devices("GPU")
+        onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
+        if cpu and (self.compute_dtype == "float16" or not onednn):
             return super().convolution_op(inputs, kernel)
         return tf.nn.conv2d(
             inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate
@@ -68,7 +70,7 @@ class CaffeAveragePool(keras.layers.Layer):
         return tf.nn.avg_pool2d(x, 3, 1, "VALID")
 
 
-def _conv(filters, kernel, dilation, name, seed):
+def _conv(filters, kernel, dilation, name, seed, dtype):
     # ReLU-preserving variance for the trunk. A random fc6 on ImageNet features, which are large,
     # wants a sixth of it, or the scores saturate at once and the squared loss has no gradient.
     scale = 1 / 3 if name.startswith("fc") else 2.0
@@ -80,11 +82,11 @@ def _conv(filters, kernel, dilation, name, seed):
     )
     return DilatedConv2D(
         filters, kernel, padding="same", dilation_rate=dilation, activation="relu",
-        kernel_initializer=init, name=name,
+        kernel_initializer=init, name=name, dtype=dtype,
     )  # fmt: skip
 
 
-def _blocks(backbone, fc6_dilation, dropout, seed):
+def _blocks(backbone, fc6_dilation, dropout, seed, dtype):
     """The layers in order: five convolution blocks (their pools included), then the head."""
     blocks, fc = _SIZES[backbone]
     # The small trunk sees small pictures: what widens VGG-16's view without lowering its
@@ -94,20 +96,22 @@ def _blocks(backbone, fc6_dilation, dropout, seed):
     for number, filters in enumerate(blocks, start=1):
         dilation = 2 if wide and number == 5 else 1
         stage = [
-            _conv(f, 3, dilation, f"block{number}_conv{i}", seed)
+            _conv(f, 3, dilation, f"block{number}_conv{i}", seed, dtype)
             for i, f in enumerate(filters, start=1)
         ]
         if wide or number <= 3:
             stride = 2 if number <= 3 else 1
-            stage.append(keras.layers.MaxPool2D(3, stride, "same", name=f"pool{number}"))
+            stage.append(
+                keras.layers.MaxPool2D(3, stride, "same", name=f"pool{number}", dtype=dtype)
+            )
         stages.append(stage)
     if wide:
-        stages[-1].append(CaffeAveragePool(name="pool5a"))
+        stages[-1].append(CaffeAveragePool(name="pool5a", dtype=dtype))
     stages.append([
-        _conv(fc, 3, fc6_dilation, "fc6", seed),
-        keras.layers.Dropout(dropout, seed=2 * seed + 1, name="drop6"),
-        _conv(fc, 1, 1, "fc7", seed),
-        keras.layers.Dropout(dropout, seed=2 * seed + 2, name="drop7"),
+        _conv(fc, 3, fc6_dilation, "fc6", seed, dtype),
+        keras.layers.Dropout(dropout, seed=2 * seed + 1, name="drop6", dtype=dtype),
+        _conv(fc, 1, 1, "fc7", seed, dtype),
+        keras.layers.Dropout(dropout, seed=2 * seed + 2, name="drop7", dtype=dtype),
     ])  # fmt: skip
     return stages
 
@@ -129,11 +133,12 @@ def build(config):
     """
     stages = _blocks(
         config.backbone, config.fc6_dilation, getattr(config, "dropout", 0.5),
-        getattr(config, "seed", 0),
+        getattr(config, "seed", 0), config.precision,
     )  # fmt: skip
     cut = _FREEZE_BLOCKS[config.freeze_through]
     images = keras.Input([None, None, 3], name="images")
-    x = CaffeInput(_INPUT_SCALE[config.backbone], name="caffe_input")(images)
+    # float32 whatever the precision: bfloat16 cannot hold a resized picture's grey values.
+    x = CaffeInput(_INPUT_SCALE[config.backbone], name="caffe_input", dtype="float32")(images)
     for layer in itertools.chain(*stages[:cut]):
         x = layer(x)
     frozen = keras.Model(images, x, name="frozen")

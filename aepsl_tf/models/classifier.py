@@ -3,10 +3,11 @@
 import keras
 import tensorflow as tf
 
-from aepsl_tf.models import backbones, losses, replicas
+from aepsl_tf.models import backbones, losses
+from aepsl_tf.models.network import TwoPartNetwork
 
 
-class Classifier(keras.Model):
+class Classifier(TwoPartNetwork):
     """Image-level classifier.
 
     Args:
@@ -15,8 +16,7 @@ class Classifier(keras.Model):
     """
 
     def __init__(self, config, num_classes):
-        super().__init__(name="classifier")
-        self.config, self.num_classes = config, num_classes
+        super().__init__(config, num_classes, "classifier")
         self.frozen, trunk = backbones.build(config)
         fc8 = keras.layers.Dense(
             num_classes,
@@ -31,10 +31,6 @@ class Classifier(keras.Model):
         self.tuned = keras.Model(trunk.input, [trunk.output, fc8(pooled)], name="tuned")
         self.fc8 = fc8
 
-    def load_pretrained(self, weights):
-        """Fills the trunk; see `backbones.load_weights`."""
-        backbones.load_weights([self.frozen, self.tuned], weights, self.config.backbone)
-
     def last_layers(self):
         """Variables that learn at --last_layer_rate."""
         return self.fc8.weights
@@ -45,22 +41,18 @@ class Classifier(keras.Model):
 
     def maps(self, features):
         """Features of the frozen part → (fc7 `[B, h, w, K]`, label logits `[B, C]`)."""
-        return self.tuned(features, training=False)
+        fc7, logits = self.tuned(features, training=False)
+        return tf.cast(fc7, tf.float32), logits
 
     def class_weights(self):
         """fc8's kernel `[K, C]`: what class activation maps weigh fc7 with."""
         return self.fc8.kernel
 
-    def train_step(self, batch):
-        """One step on {"image" or "features", "labels"}; returns the batch's mean loss."""
-        features = batch["features"] if "features" in batch else self.frozen(batch["image"])
+    def objective(self, features, batch, counts):
+        """{"loss"}: squared label loss, the mean over the global batch."""
+        _, logits = self.tuned(features, training=True)
         reading = self.config.label_loss
-        with tf.GradientTape() as tape:
-            _, logits = self.tuned(features, training=True)
-            per_image = losses.squared_label_loss(
-                losses.label_targets(batch["labels"], reading), losses.label_scores(logits, reading)
-            )
-            loss = tf.reduce_sum(per_image) / replicas.total(tf.shape(per_image)[0])
-        variables = self.tuned.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return {"loss": loss}
+        per_image = losses.squared_label_loss(
+            losses.label_targets(batch["labels"], reading), losses.label_scores(logits, reading)
+        )
+        return {"loss": tf.reduce_sum(per_image * batch["present"]) / counts["images"]}

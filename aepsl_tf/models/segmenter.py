@@ -3,10 +3,12 @@
 import keras
 import tensorflow as tf
 
-from aepsl_tf.models import backbones, losses, replicas
+from aepsl_tf.data.voc import VOID
+from aepsl_tf.models import backbones, losses
+from aepsl_tf.models.network import TwoPartNetwork, total
 
 
-class Segmenter(keras.Model):
+class Segmenter(TwoPartNetwork):
     """Pixel classifier with, unless --psl=none, a classification branch on the same trunk.
 
     Objective of an image: J(f, S) + J(f, Ŝ) + λ · squared label loss (§3.2).
@@ -17,8 +19,7 @@ class Segmenter(keras.Model):
     """
 
     def __init__(self, config, num_classes):
-        super().__init__(name="segmenter")
-        self.config, self.num_classes = config, num_classes
+        super().__init__(config, num_classes, "segmenter")
         self.frozen, trunk = backbones.build(config)
 
         def init(shift):
@@ -44,10 +45,6 @@ class Segmenter(keras.Model):
         # 0 during the warm-up of --psl_start_epoch, then 1; not a weight, nothing to save.
         self.psl_active = tf.Variable(0.0, trainable=False, name="psl_active")
 
-    def load_pretrained(self, weights):
-        """Fills the trunk; see `backbones.load_weights`."""
-        backbones.load_weights([self.frozen, self.tuned], weights, self.config.backbone)
-
     @property
     def has_scores(self):
         return self.fc8_cls is not None
@@ -71,37 +68,40 @@ class Segmenter(keras.Model):
             self.config.psl_scores
         ]
 
-    def _j(self, logits, mask):
-        """J, already divided so that the sum over the (global) batch is its mean."""
-        if self.config.pixel_norm == "batch":
-            total, labelled = losses.segmentation_loss_sums(logits, mask)
-            return tf.reduce_sum(total) / replicas.total(tf.reduce_sum(labelled))
-        per_image = losses.segmentation_loss(logits, mask)
-        return tf.reduce_sum(per_image) / replicas.total(tf.shape(per_image)[0])
+    def counts(self, batch):
+        """As `TwoPartNetwork.counts`, and "pixels": the labelled ones of the global batch."""
+        labelled = tf.reduce_sum(tf.cast(batch["mask"] != VOID, tf.float32))
+        return super().counts(batch) | {"pixels": total(labelled)}
 
-    def train_step(self, batch):
-        """One step on {"image" or "features", "labels", "mask"}; returns the parts of the loss."""
-        config, labels, mask = self.config, batch["labels"], batch["mask"]
-        features = batch["features"] if "features" in batch else self.frozen(batch["image"])
-        with tf.GradientTape() as tape:
-            outputs = self.tuned(features, training=True)
-            logits = outputs["logits"]
-            parts = {"j": self._j(logits, mask)}
-            loss = parts["j"]
-            if self.has_scores:
-                scores = self.scores(outputs)
-                targets = losses.label_targets(labels, config.label_loss)
-                per_image = losses.squared_label_loss(targets, scores)
-                parts["label"] = tf.reduce_sum(per_image) / replicas.total(tf.shape(per_image)[0])
-                loss += config.classification_weight * parts["label"]
-            if config.psl == "full":
-                online = losses.prohibitive_mask(
-                    tf.nn.softmax(logits), self._training_scores(scores, labels), labels
-                )
-                parts["j_hat"] = self._j(logits, online) * self.psl_active
-                loss += parts["j_hat"]
-        variables = self.tuned.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+    def _j(self, logits, mask, images, pixels):
+        """J, already divided so that the sum over the global batch is its mean."""
+        if self.config.pixel_norm == "batch":
+            summed, labelled = losses.segmentation_loss_sums(logits, mask)
+            if pixels is None:  # Ŝ's labelled pixels are not known before the forward pass
+                pixels = total(tf.reduce_sum(labelled))
+            return tf.reduce_sum(summed) / pixels
+        return tf.reduce_sum(losses.segmentation_loss(logits, mask)) / images
+
+    def objective(self, features, batch, counts):
+        """{"loss", "j", "label", "j_hat"}: the objective's parts, means over the global batch."""
+        config, labels, images = self.config, batch["labels"], counts["images"]
+        outputs = self.tuned(features, training=True)
+        logits = outputs["logits"]
+        parts = {"j": self._j(logits, batch["mask"], images, counts["pixels"])}
+        loss = parts["j"]
+        if self.has_scores:
+            scores = self.scores(outputs)
+            targets = losses.label_targets(labels, config.label_loss)
+            per_image = losses.squared_label_loss(targets, scores)
+            parts["label"] = tf.reduce_sum(per_image * batch["present"]) / images
+            loss += config.classification_weight * parts["label"]
+        if config.psl == "full":
+            online = losses.prohibitive_mask(
+                tf.nn.softmax(logits), self._training_scores(scores, labels), labels
+            )
+            online = tf.where(batch["present"][:, None, None] > 0, online, VOID)
+            parts["j_hat"] = self._j(logits, online, images, None) * self.psl_active
+            loss += parts["j_hat"]
         return {"loss": loss} | parts
 
 

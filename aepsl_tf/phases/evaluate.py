@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import encoding, parallel, records
+from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.data.voc import BACKGROUND, VOID
 from aepsl_tf.errors import InputError
 from aepsl_tf.inference import crf, metrics
@@ -124,8 +124,8 @@ def _model(settings, run_dir, truth, num_classes, workers):
         )
     predictor = Predictor(model, settings.p, settings.pixel_limit)
 
-    def items():
-        for row, picture, outputs in split_outputs(predictor, run_dir, settings.split):
+    def items(read):
+        for row, picture, outputs in read():
             if settings.with_tags:
                 tags = np.zeros(num_classes - 1, np.float32)
                 tags[np.array(row["image/labels"], int) - 1] = 1
@@ -136,8 +136,11 @@ def _model(settings, run_dir, truth, num_classes, workers):
 
     clean = functools.partial(crf.clean, crf.settings_of(settings) if settings.crf else None)
     plain, cleaned = metrics.Confusion(num_classes), metrics.Confusion(num_classes)
-    outputs = parallel.ordered_map(clean, items(), workers if settings.crf else 1)
-    with records.progress(truth.images, f"evaluate {settings.model}") as bar:
+    with (
+        split_outputs(predictor, run_dir, settings.split) as read,
+        records.progress(truth.images, f"evaluate {settings.model}") as bar,
+    ):
+        outputs = runners.ordered_map(clean, items(read), workers if settings.crf else 1)
         for row, masks in zip(truth.read(), outputs, strict=True):
             expected = encoding.read_grey_png(row["mask/png"])
             for confusion, mask in zip((plain, cleaned), masks, strict=True):

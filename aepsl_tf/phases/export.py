@@ -3,7 +3,6 @@
 python -m aepsl_tf.phases.export --run_dir=RUN --model=psl_plus_plus
 """
 
-import keras
 import tensorflow as tf
 
 from aepsl_tf import config, config_flags
@@ -26,18 +25,18 @@ def run(settings, run_dir, workers=0):
         predictor = Predictor(train.load(run_dir.model(settings.model)), settings.p,
                               settings.pixel_limit)  # fmt: skip
 
-        def serve(images):
-            return predictor.segment(images)
-
+        @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
         def serve_bytes(encoded):
             return predictor.segment(transforms.decode_image(encoded)[None])
 
-        archive = keras.export.ExportArchive()
-        for part in (predictor.model.frozen, predictor.model.tuned):
-            archive.track(part)
-        archive.add_endpoint("serve", serve, [tf.TensorSpec([None, None, None, 3], tf.uint8)])
-        archive.add_endpoint("serve_bytes", serve_bytes, [tf.TensorSpec([], tf.string)])
-        archive.write_out(str(partial), verbose=False)
+        serve = predictor.segment.get_concrete_function()
+        # Not by keras.export.ExportArchive: it lists variables in the order of their addresses,
+        # so that each export of a model has other bytes.
+        tf.saved_model.save(
+            predictor, str(partial),
+            {"serve": serve, "serve_bytes": serve_bytes, "serving_default": serve},
+        )  # fmt: skip
+        (partial / "fingerprint.pb").unlink()  # optional, and holds a random number
         write_atomic(partial / "classes.json", to_json(run_dir.classes().to_json()))
 
     key = f"export/{settings.model}"

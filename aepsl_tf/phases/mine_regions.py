@@ -25,7 +25,7 @@ def run(settings, run_dir, workers=0):
         heatmaps = Heatmaps(model)
         cache = None
         if model.config.cache_features:
-            cache = FeatureCache(run_dir.cache, model, family, fill).fill_up()
+            cache = FeatureCache(run_dir, model, family, fill).fill_up()
 
         def rows(shard):
             start = sum(family.counts[:shard])

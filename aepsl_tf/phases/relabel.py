@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import encoding, parallel, records
+from aepsl_tf.data import records
 from aepsl_tf.inference import crf
 from aepsl_tf.inference.predictor import Predictor, split_outputs
 from aepsl_tf.training import train
@@ -24,31 +24,25 @@ def run(settings, run_dir, workers=0):
         model = train.load(run_dir.model(settings.model))
         predictor = Predictor(model, settings.p, settings.pixel_limit)
         images = records.Family(run_dir.family(split, "images"))
-        ids = []
+        preset = crf.settings_of(settings) if settings.crf else None
+        with split_outputs(predictor, run_dir, split) as read:
 
-        def items():
-            for row, picture, outputs in split_outputs(predictor, run_dir, split):
-                probabilities = predictor.prohibited(outputs).numpy()
-                if settings.relabel_tags_only:
-                    absent = np.ones(probabilities.shape[-1], bool)
-                    absent[[0, *row["image/labels"]]] = False
-                    probabilities[..., absent] = 0
-                ids.append((row["image/id"], row["image/height"], row["image/width"]))
-                yield picture, probabilities
+            def items(shard):
+                for row, picture, outputs in read(shard):
+                    probabilities = predictor.prohibited(outputs).numpy()
+                    if settings.relabel_tags_only:
+                        absent = np.ones(probabilities.shape[-1], bool)
+                        absent[[0, *row["image/labels"]]] = False
+                        probabilities[..., absent] = 0
+                    size = row["image/height"], row["image/width"]
+                    yield row["image/id"], size, picture, probabilities
 
-        clean = functools.partial(crf.clean, crf.settings_of(settings) if settings.crf else None)
-        masks = parallel.ordered_map(clean, items(), workers)
-
-        def rows(shard):
-            for _ in range(images.counts[shard]):
-                plain, cleaned = next(masks)
-                id_, height, width = ids.pop(0)
-                mask = encoding.resize_mask(plain if cleaned is None else cleaned, height, width)
-                yield {"image/id": id_, "mask/png": encoding.grey_png(mask)}
-
-        for shard in partial.glob("*.tfrecord"):  # the stream of images begins at the first
-            shard.unlink()
-        records.write_family(partial, "masks", images.counts, rows, description="relabel")
+            # The network stays in this process whoever runs the CRF: it has the GPU, and floats
+            # of another machine could differ in the last bit. So Beam gets its output staged.
+            records.write_family(
+                partial, "masks", images.counts, items, functools.partial(crf.mask_row, preset),
+                workers, staged=True, description="relabel",
+            )  # fmt: skip
 
     run_dir.phase("relabel/relabelled", settings, inputs, run_dir.masks("relabelled"), work)
 

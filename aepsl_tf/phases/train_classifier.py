@@ -5,7 +5,7 @@ python -m aepsl_tf.phases.train_classifier --run_dir=RUN --step=1
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.models.classifier import Classifier
-from aepsl_tf.training import pictures, train
+from aepsl_tf.training import pictures, strategies, train
 
 
 def run(settings, run_dir, workers=0):
@@ -18,18 +18,21 @@ def run(settings, run_dir, workers=0):
     if previous:
         inputs.append(f"train_classifier/step_{step - 1}")
 
-    def work(partial):
-        train.start_over()
-        family, fill = train.open_training_split(run_dir, split, step)
-        model = Classifier(settings, len(run_dir.classes()))
-        if previous:
-            train.load_weights(model, run_dir.classifier(step - 1))
-        else:
-            model.load_pretrained(settings.weights)
-        draw = pictures.classifier_heatmaps(family, fill, run_dir.classes())
-        return train.train(model, [family], fill, run_dir, key, partial, pictures=draw)
+    strategy = strategies.get(settings.strategy)
 
-    return run_dir.phase(key, settings, inputs, run_dir.classifier(step), work)
+    def work(partial):
+        with strategy.scope():
+            train.start_over()
+            family, fill = train.open_training_split(run_dir, split, step)
+            model = Classifier(settings, len(run_dir.classes()))
+            if previous:
+                train.load_weights(model, run_dir.classifier(step - 1))
+            else:
+                model.load_pretrained(settings.weights)
+            draw = pictures.classifier_heatmaps(family, fill, run_dir.classes())
+            return train.train(model, [family], fill, run_dir, key, partial, pictures=draw)
+
+    return run_dir.phase(key, settings, inputs, run_dir.classifier(step), work, together=True)
 
 
 if __name__ == "__main__":

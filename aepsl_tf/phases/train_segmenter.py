@@ -10,7 +10,7 @@ from aepsl_tf.data import records
 from aepsl_tf.errors import InputError
 from aepsl_tf.models.segmenter import PslWarmup, Segmenter
 from aepsl_tf.phases import make_masks
-from aepsl_tf.training import pictures, train
+from aepsl_tf.training import pictures, strategies, train
 
 NAMES = {"none": "no_psl", "branch_only": "branch_only", "full": "psl"}
 _RESERVED = ("data", "masks", "cache", "eval", "export", "report", "tensorboard")
@@ -43,19 +43,22 @@ def run(settings, run_dir, workers=0):
         inputs.append(f"train_segmenter/{settings.start_model}")
     key = f"train_segmenter/{name}"
 
-    def work(partial):
-        train.start_over()
-        images, fill = train.open_training_split(run_dir, split, 1)
-        families = [images, records.Family(run_dir.masks(masks))]
-        model = Segmenter(settings, len(run_dir.classes()))
-        if settings.start_model:
-            train.load_weights(model, run_dir.model(settings.start_model))
-        else:
-            model.load_pretrained(settings.weights)
-        draw = pictures.segmenter_overlays(families, run_dir.classes())
-        return train.train(model, families, fill, run_dir, key, partial, [PslWarmup()], draw)
+    strategy = strategies.get(settings.strategy)
 
-    return run_dir.phase(key, settings, inputs, run_dir.model(name), work)
+    def work(partial):
+        with strategy.scope():
+            train.start_over()
+            images, fill = train.open_training_split(run_dir, split, 1)
+            families = [images, records.Family(run_dir.masks(masks))]
+            model = Segmenter(settings, len(run_dir.classes()))
+            if settings.start_model:
+                train.load_weights(model, run_dir.model(settings.start_model))
+            else:
+                model.load_pretrained(settings.weights)
+            draw = pictures.segmenter_overlays(families, run_dir.classes())
+            return train.train(model, families, fill, run_dir, key, partial, [PslWarmup()], draw)
+
+    return run_dir.phase(key, settings, inputs, run_dir.model(name), work, together=True)
 
 
 if __name__ == "__main__":

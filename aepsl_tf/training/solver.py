@@ -24,6 +24,9 @@ class _LayerRates:
             gradient = gradient + decay * variable
         super().update_step(gradient, variable, learning_rate * rate)
 
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        return grads_and_vars  # the train step has summed them (`TwoPartNetwork.train_step`)
+
 
 class CaffeSGD(_LayerRates, keras.optimizers.SGD):
     """SGD with momentum as Caffe's SGDSolver does it."""
@@ -72,12 +75,17 @@ def variable_rates(model, config):
 
 
 def build(model, config, steps_per_epoch):
-    """The optimizer of a model, ready to step (`config`: a `config.Solver`)."""
+    """The optimizer of a model, ready to step (`config`: a `config.Solver`).
+
+    Under mixed_float16 the loss is scaled, by as much as the gradients bear (Keras's way).
+    """
     rate = learning_rate(config, steps_per_epoch)
     if config.optimizer == "sgd":
         optimizer = CaffeSGD(rate, momentum=config.momentum)
     else:
         optimizer = LayerwiseAdam(rate)
     optimizer.set_rates(variable_rates(model, config))
+    if config.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.tuned.trainable_variables)
     return optimizer

@@ -9,6 +9,7 @@ import shutil
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from aepsl_tf import config as configs
 from aepsl_tf.data import datasets, records, transforms
@@ -16,7 +17,7 @@ from aepsl_tf.errors import InputError
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.models.segmenter import Segmenter
 from aepsl_tf.run_dir import to_json, write_atomic
-from aepsl_tf.training import loop, solver, summaries
+from aepsl_tf.training import loop, solver, strategies, summaries
 from aepsl_tf.training.feature_cache import FeatureCache
 
 _KINDS = {
@@ -43,28 +44,31 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
     model.compile(optimizer=solver.build(model, config, steps))
     cache = None
     if config.cache_features:
-        cache = FeatureCache(run_dir.cache, model, families[0], fill).fill_up()
+        cache = FeatureCache(run_dir, model, families[0], fill)
+        cache.fill_up(*strategies.worker(tf.distribute.get_strategy()))
         masks = _warped_masks(families[1], config.input_size) if len(families) > 1 else None
 
-        def batches(epoch, position):
-            return cache.batches(labels, masks, config, epoch, position)
+        def batches(epoch, position, context):
+            return cache.batches(labels, masks, config, epoch, position, context)
     else:
 
-        def batches(epoch, position):
+        def batches(epoch, position, context):
             return datasets.training_batches(
-                families, config, model.num_classes, fill, epoch, position
+                families, config, model.num_classes, fill, epoch, position, context
             )
 
-    board = run_dir.tensorboard(key)
-    draw = (lambda: pictures(model)) if pictures else None
-    history = loop.fit(
-        model, batches, images, config, partial / "checkpoints",
-        [*callbacks, summaries.Progress(key, images, config.global_batch),
-         summaries.TensorBoard(board, config.global_batch, draw)],
-    )  # fmt: skip
-    save(model, history, partial)
-    if cache and not run_dir.keep_cache:
-        cache.remove()
+    callbacks = list(callbacks)
+    if run_dir.chief:
+        draw = (lambda: pictures(model)) if pictures else None
+        callbacks += [
+            summaries.Progress(key, images, config.global_batch),
+            summaries.TensorBoard(run_dir.tensorboard(key), config.global_batch, draw),
+        ]
+    history = loop.fit(model, batches, images, config, partial / "checkpoints", callbacks)
+    if run_dir.chief:
+        save(model, history, partial)
+        if cache and not run_dir.keep_cache:
+            cache.remove()
     return {"last_epoch": history[-1]}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 from PIL import Image, ImageOps
 
-from aepsl_tf.data import encoding, parallel
+from aepsl_tf.data import encoding, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.inference import metrics
 from data_prep.saliency import drfi, forest, methods
@@ -218,7 +218,7 @@ def measure(model_path, pairs, object_ids, void_id, workers):
             _measured, methods.build(method, drfi_model=model_path), object_ids, void_id
         )
         scores = metrics.Saliency()
-        for measured in parallel.ordered_map(compute, pairs, workers):
+        for measured in runners.ordered_map(compute, pairs, workers):
             scores.add(*measured)
         results[method] = scores.results()
     return results

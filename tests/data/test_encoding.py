@@ -2,6 +2,7 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -93,6 +94,21 @@ def test_sixteen_bits_are_scaled_not_clipped():
     out, reason, *_ = encoding.standard_image(file(Image.fromarray(values)), "x")
     assert reason.startswith("mode I")
     np.testing.assert_array_equal(pixels(out)[..., 0], [[0, 1, 128, 255]])
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bit_colour_is_converted_too(channels):
+    """Pillow reads it as mode RGB, which told nothing; alpha 65535 is opaque."""
+    values = np.full([1, 4, channels], 65535, np.uint16)
+    values[..., :3] = np.array([0, 257, 257 * 128, 65535], np.uint16)[None, :, None]
+    values[..., 0] = 257 * 7
+    encoded, data = cv2.imencode(".png", values[..., [2, 1, 0, 3][:channels]])
+    out, reason, height, width = encoding.standard_image(data.tobytes(), "x")
+    assert encoded and (height, width) == (1, 4)
+    assert reason == {3: "16 bit", 4: "mode RGBA"}[channels]
+    expected = [[[7, v, v] for v in (0, 1, 128, 255)]]
+    np.testing.assert_array_equal(pixels(out), expected)
+    assert encoding.standard_image(out, "x") == (out, "", 1, 4)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])

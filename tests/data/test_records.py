@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aepsl_tf.data import records
+from aepsl_tf.data import datasets, records
 from aepsl_tf.errors import InputError
 
 
@@ -35,7 +35,7 @@ def test_round_trip(family, number):
     values = row(family, number)
     encoded = records.encode(family, values)
     assert records.decode(family, encoded) == values
-    parsed = {k: v.numpy() for k, v in records.parse(family, tf.constant(encoded)).items()}
+    parsed = {k: v.numpy() for k, v in datasets.parse(family, tf.constant(encoded)).items()}
     assert parsed.keys() == values.keys()
     for name, kind in records.SCHEMAS[family].items():
         expected = values[name].encode() if kind == "text" else values[name]
@@ -125,10 +125,10 @@ def test_a_shard_cut_between_records_fails_in_the_graph_too(tmp_path, cut):
     families = [write(tmp_path / "a", "images"), write(tmp_path / "b", "masks")]
     family = families[cut == "masks"]
     path = family.directory / records.shard_name(cut, 1, 2)
-    assert len(list(records.dataset(families))) == 3
+    assert len(list(datasets.dataset(families))) == 3
     path.write_bytes(b"")
     with pytest.raises(tf.errors.OpError, match="expected to contain 3 elements"):
-        list(records.dataset(families))
+        list(datasets.dataset(families))
 
 
 def test_missing_family_is_named(tmp_path):
@@ -140,8 +140,8 @@ def test_zipped_families_merge(tmp_path):
     families = [write(tmp_path / "a", "images"), write(tmp_path / "b", "masks")]
     rows = list(records.read_zipped(families))
     assert rows == [row("images", i) | row("masks", i) for i in range(3)]
-    for expected, parts in zip(rows, records.dataset(families), strict=True):
-        merged = records.parse_zipped(families, parts)
+    for expected, parts in zip(rows, datasets.dataset(families), strict=True):
+        merged = datasets.parse_zipped(families, parts)
         assert merged["image/id"].numpy().decode() == expected["image/id"]
         assert merged["mask/png"].numpy() == expected["mask/png"]
         assert merged.keys() == expected.keys()
@@ -156,7 +156,7 @@ def test_families_that_are_not_aligned_are_refused(tmp_path, changes):
 
 def test_families_that_are_not_aligned_fail_in_the_graph_too(tmp_path):
     families = [write(tmp_path / "a", "images"), write(tmp_path / "b", first=1)]
-    data = records.dataset(families).map(lambda *p: records.parse_zipped(families, p))
+    data = datasets.dataset(families).map(lambda *p: datasets.parse_zipped(families, p))
     with pytest.raises(tf.errors.InvalidArgumentError, match="not aligned"):
         list(data)
 

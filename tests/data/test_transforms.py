@@ -1,8 +1,11 @@
 """Every transform eagerly and inside tf.data."""
 
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from aepsl_tf.data import encoding, transforms
 from aepsl_tf.data.voc import VOID
@@ -22,6 +25,20 @@ def in_tf_data(function, *values):
     """The function's result on one element of a dataset."""
     data = tf.data.Dataset.from_tensors(values).map(lambda *v: function(*v))
     return next(iter(data))
+
+
+@pytest.mark.parametrize("quality", [30, 95])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("size", [(1, 1), (17, 23), (5, 200), (64, 48)])
+def test_workers_without_tensorflow_see_the_same_pixels(quality, subsampling, progressive, size):
+    file = io.BytesIO()
+    Image.fromarray(picture(*size)).save(
+        file, "JPEG", quality=quality, subsampling=subsampling, progressive=progressive
+    )
+    for encoded in (file.getvalue(), encoding.rgb_png(picture(*size))):
+        pixels = encoding.rgb_pixels(encoded)
+        np.testing.assert_array_equal(pixels, transforms.decode_image(encoded))
 
 
 def test_decoding_inverts_the_encoders():

@@ -300,9 +300,8 @@ def test_bad_devkit_is_refused_in_one_line(spoil, small_devkit, tmp_path):
     assert expected in _refused(write_voc, settings, run_dir)
     assert run_dir.entry("write_voc/train/ground_truth") is None
     assert not (tmp_path / "run/data/train/ground_truth").exists()
-    if spoil is not _bad_class_id:  # there the pictures are in order, and already written
-        assert run_dir.entry("write_voc/train") is None
-        assert not run_dir.family("train", "images").exists()
+    assert run_dir.entry("write_voc/train") is None
+    assert not run_dir.family("train", "images").exists()
 
 
 @pytest.fixture

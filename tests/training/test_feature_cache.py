@@ -1,10 +1,13 @@
 """Cached features are the frozen trunk's; a killed fill goes on; batches belong together."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from aepsl_tf import config as configs
+from aepsl_tf import run_dir
 from aepsl_tf.data import datasets, encoding, records, transforms
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.training import feature_cache
@@ -16,6 +19,14 @@ IMAGES, CHUNK = 18, 8
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(feature_cache, "_CHUNK", CHUNK)
+
+
+ONE = tf.distribute.InputContext()
+
+
+def run_at(root):
+    """A run that holds its cache at `root`; families are their own digests' record."""
+    return types.SimpleNamespace(cache=root, digest_of=run_dir.digest)
 
 
 def write(directory, erased=False):
@@ -55,7 +66,7 @@ def model():
 
 
 def test_features_are_those_of_picture_and_mirror(tmp_path, model, family):
-    cache = FeatureCache(tmp_path, model, family, FILL).fill_up()
+    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
     assert cache.shape == (2, 3, 3, 64)
     for i, row in enumerate(family.read()):
         image = transforms.warp(datasets.picture(row, FILL), 17)[None]
@@ -67,8 +78,8 @@ def test_features_are_those_of_picture_and_mirror(tmp_path, model, family):
 
 
 def test_unmirrored_cache_holds_one_view(tmp_path, model, family):
-    both = FeatureCache(tmp_path, model, family, FILL).fill_up()
-    one = FeatureCache(tmp_path, model, family, FILL, mirrored=False).fill_up()
+    both = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
+    one = FeatureCache(run_at(tmp_path), model, family, FILL, mirrored=False).fill_up()
     assert one.directory != both.directory and both.bytes() == 2 * one.bytes()
     np.testing.assert_array_equal(one[3, 0], both[3, 0])
     with pytest.raises(IndexError):
@@ -76,26 +87,26 @@ def test_unmirrored_cache_holds_one_view(tmp_path, model, family):
 
 
 def test_a_killed_fill_goes_on(tmp_path, model, family):
-    cache = FeatureCache(tmp_path, model, family, FILL).fill_up()
+    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
     files = sorted(cache.directory.iterdir())
     assert [f.name for f in files] == ["00000.npy", "00001.npy", "00002.npy"]
     contents = [f.read_bytes() for f in files]
     made = [f.stat().st_mtime_ns for f in files]
     files[2].unlink()
-    files[2].with_suffix(".tmp.npy").write_bytes(b"half")
-    again = FeatureCache(tmp_path, model, family, FILL).fill_up()
+    files[2].with_name("00002.0.tmp").write_bytes(b"half")
+    again = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
     assert again.directory == cache.directory
     assert [f.stat().st_mtime_ns for f in files[:2]] == made[:2]
     assert [f.read_bytes() for f in files] == contents
     assert sorted(cache.directory.iterdir()) == files
     made = [f.stat().st_mtime_ns for f in files]
-    FeatureCache(tmp_path, model, family, FILL).fill_up()  # whole: nothing is computed
+    FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()  # whole: nothing is computed
     assert [f.stat().st_mtime_ns for f in files] == made
 
 
 def test_name_depends_on_weights_pictures_and_fill(tmp_path, model, family):
     def name(model=model, family=family, fill=FILL):
-        return FeatureCache(tmp_path, model, family, fill).directory.name
+        return FeatureCache(run_at(tmp_path), model, family, fill).directory.name
 
     erased = write(tmp_path / "erased", erased=True)
     other = Classifier(configs.replace(CONFIG, seed=1), 3)
@@ -106,7 +117,7 @@ def test_name_depends_on_weights_pictures_and_fill(tmp_path, model, family):
 
 def test_erased_pictures_are_filled_before_the_trunk(tmp_path, model):
     erased = write(tmp_path / "erased", erased=True)
-    cache = FeatureCache(tmp_path, model, erased, FILL).fill_up()
+    cache = FeatureCache(run_at(tmp_path), model, erased, FILL).fill_up()
     row = next(iter(erased.read()))
     filled = transforms.warp(datasets.picture(row, FILL), 17)[None]
     np.testing.assert_allclose(cache[0, 0], model.frozen(filled)[0], rtol=1e-4, atol=1e-4)
@@ -115,11 +126,11 @@ def test_erased_pictures_are_filled_before_the_trunk(tmp_path, model):
 
 
 def test_batches_keep_features_labels_and_masks_together(tmp_path, model, family):
-    cache = FeatureCache(tmp_path, model, family, FILL).fill_up()
+    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
     labels = np.eye(IMAGES, dtype=np.float32)
     masks = np.random.default_rng(0).integers(0, 4, (IMAGES, 17, 17)).astype(np.uint8)
     seen, mirrored = [], 0
-    for batch in cache.batches(labels, masks, CONFIG, 0, 0):
+    for batch in cache.batches(labels, masks, CONFIG, 0, 0, ONE):
         for features, label, mask in zip(*(batch[k].numpy() for k in ("features", "labels", "mask")), strict=True):  # fmt: skip # noqa: E501
             index = int(np.argmax(label))
             view = int(np.array_equal(features, cache[index, 1]))
@@ -133,11 +144,11 @@ def test_batches_keep_features_labels_and_masks_together(tmp_path, model, family
 
 
 def test_batches_are_a_function_of_seed_epoch_and_position(tmp_path, model, family):
-    cache = FeatureCache(tmp_path, model, family, FILL).fill_up()
+    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
     labels = np.eye(IMAGES, dtype=np.float32)
 
     def epoch(number, position=0, config=CONFIG):
-        data = cache.batches(labels, None, config, number, position)
+        data = cache.batches(labels, None, config, number, position, ONE)
         return [(b["features"].numpy(), b["labels"].numpy()) for b in data]
 
     one = epoch(0)
@@ -150,7 +161,7 @@ def test_batches_are_a_function_of_seed_epoch_and_position(tmp_path, model, fami
 
 
 def test_remove(tmp_path, model, family):
-    cache = FeatureCache(tmp_path, model, family, FILL).fill_up()
+    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
     assert cache.directory.exists()
     cache.remove()
     assert not cache.directory.exists()

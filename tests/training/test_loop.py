@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from aepsl_tf import config as configs
+from aepsl_tf.data import datasets
 from aepsl_tf.errors import InputError
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.training import loop, solver
@@ -20,12 +21,12 @@ CONFIG = configs.TrainClassifier(
 )  # fmt: skip
 
 
-def batches(epoch, position):
+def batches(epoch, position, context):
     rng = np.random.default_rng(epoch)
     features = rng.uniform(0, 1, (IMAGES, 5, 5, 64)).astype(np.float32)
     labels = np.eye(3, dtype=np.float32)[rng.integers(0, 3, IMAGES)]
     data = tf.data.Dataset.from_tensor_slices({"features": features, "labels": labels})
-    return data.skip(position * 2).batch(2)
+    return datasets.replica_batches(data, lambda _, row: row, IMAGES, 2, position, context)
 
 
 def fresh(config=CONFIG):
@@ -130,7 +131,7 @@ def test_all_checkpoints_torn_starts_over(whole, tmp_path):
 def test_finished_training_only_restores(whole, tmp_path):
     train(tmp_path)
 
-    def none(epoch, position):
+    def none(epoch, position, context):
         raise AssertionError("no batch is needed")
 
     model, history, _ = train(tmp_path, data=none)
@@ -144,8 +145,8 @@ def test_only_so_many_checkpoints_are_kept(tmp_path):
 
 
 def test_loss_that_is_no_number_stops(tmp_path):
-    def poisoned(epoch, position):
-        return batches(epoch, position).map(lambda b: b | {"labels": b["labels"] * float("nan")})
+    def poisoned(*args):
+        return batches(*args).map(lambda b: b | {"labels": b["labels"] * float("nan")})
 
     with pytest.raises(InputError, match="epoch 1, step 1: lower --learning_rate") as caught:
         loop.fit(fresh(), poisoned, IMAGES, CONFIG, tmp_path)
