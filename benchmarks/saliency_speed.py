@@ -38,9 +38,11 @@ def pick(folder, count, height, width):
 
 
 def saliency(compute, path):
-    """One map, and this process's peak memory in MiB once it is made."""
+    """Makes one map: CPU seconds it took, and this process's peak memory in MiB after it."""
+    start = time.process_time()
     compute(path.stem, np.asarray(Image.open(path).convert("RGB")))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return time.process_time() - start, peak
 
 
 def profile(compute, paths):
@@ -82,16 +84,17 @@ class Worker:
 
 
 def throughput(compute, paths, processes):
-    """Seconds an image, and the workers' peak MiB after the first half and at the end.
+    """(wall seconds an image, CPU seconds an image, peak MiB half way, peak MiB at the end).
 
-    The clock starts after half of the images, when all processes have long started.
+    The clocks start after half of the images, when all processes have long started.
     """
-    half, times, peaks = len(paths) // 2, [], []
-    for peak in runners.ordered_map(Worker(compute), paths, processes):
-        times.append(time.perf_counter())
+    half, walls, cpus, peaks = len(paths) // 2, [], [], []
+    for cpu, peak in runners.ordered_map(Worker(compute), paths, processes):
+        walls.append(time.perf_counter())
+        cpus.append(cpu)
         peaks.append(peak)
-    seconds = (times[-1] - times[half - 1]) / (len(paths) - half)
-    return seconds, max(peaks[:half]), max(peaks)
+    wall = (walls[-1] - walls[half - 1]) / (len(paths) - half)
+    return wall, float(np.mean(cpus[half:])), max(peaks[:half]), max(peaks)
 
 
 def main():
@@ -108,12 +111,13 @@ def main():
     print(f"CPU time an image, one thread: {total:.0f} ms")
     for name, milliseconds in parts.items():
         print(f"  {name:12} {milliseconds:6.1f} ms {milliseconds / total:5.0%}")
-    one, _, _ = throughput(compute, paths, 1)
-    two, early, late = throughput(compute, paths, 2)
-    print(f"one process {one:.3f} s an image, two {two:.3f} s: {one / two:.2f} times as fast")
-    print(
-        f"peak memory of a worker: {early:.0f} MiB after half the images, {late:.0f} MiB at the end"
-    )
+    walls = []
+    for processes in (1, 2):
+        wall, cpu, early, late = throughput(compute, paths, processes)
+        walls.append(wall)
+        print(f"{processes} processes: {wall:.3f} s and {cpu:.3f} CPU s an image; "
+              f"peak {early:.0f} MiB half way, {late:.0f} MiB at the end")  # fmt: skip
+    print(f"two processes are {walls[0] / walls[1]:.2f} times as fast as one")
 
 
 if __name__ == "__main__":

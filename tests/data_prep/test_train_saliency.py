@@ -1,6 +1,7 @@
 """Training DRFI: what it reads, what it must not see, what it learns, and that it repeats."""
 
 import json
+import os
 import pathlib
 
 import cv2
@@ -175,6 +176,25 @@ def test_level_scores_are_seen_by_the_finest_regions():
         [np.float32([[0], [1], [1]]), np.float32([[1], [0]])], None, None, None,
     )  # fmt: skip
     np.testing.assert_array_equal(training.level_scores(constant, example), [[0, 1, 1], [1, 1, 0]])
+
+
+def test_shipped_model_on_real_pictures_that_were_held_out():
+    data = os.environ.get("AEPSL_DATA")
+    if not data:
+        pytest.skip("AEPSL_DATA is not set: no MSRC pictures")
+    told = json.loads(drfi.MODEL.with_suffix(".json").read_text())["settings"]
+    root, ids = pathlib.Path(data, "msrc_v2"), train_saliency._ids(told["object_ids"])
+    pairs = training.find(
+        config.TrainSaliency(object_images=root / "images", object_masks=root / "labels")
+    )
+    held = [p for p in pairs if training.is_held_out(p[0].stem, told["held_out"])][::8]
+    found = training.measure(drfi.MODEL, held, ids, told["void_id"], 1)
+    assert found["drfi"]["images"] >= 10
+    for other in ("spectral_residual", "fine_grained"):
+        assert found["drfi"]["mae"] < 0.8 * found[other]["mae"]
+        assert found["drfi"]["max_f"] > found[other]["max_f"]
+        for threshold, precision in found["drfi"]["background_precision"].items():
+            assert precision > found[other]["background_precision"][threshold]
 
 
 # --------------------------------------------------------------------------------------- bad input
