@@ -1,6 +1,7 @@
 """DRFI: descriptors by hand, the forest against its maker, regions, model files, odd images."""
 
 import hashlib
+import io
 import json
 import pathlib
 import subprocess
@@ -9,8 +10,10 @@ import sys
 import numpy as np
 import pytest
 from conftest import disk
+from PIL import Image
 from sklearn.ensemble import RandomForestRegressor
 
+from aepsl_tf.data import encoding
 from aepsl_tf.errors import InputError
 from data_prep.saliency import descriptors, drfi, forest, methods
 
@@ -286,6 +289,22 @@ def test_any_size_grey_or_coloured(size):
         assert saliency.dtype == np.float32
         assert np.isfinite(saliency).all()
         assert saliency.min() >= 0 and saliency.max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "I;16"])
+def test_files_of_other_modes_as_write_voc_takes_them_in(mode):
+    image, inside = disk()
+    picture = Image.fromarray(image)
+    if mode == "I;16":
+        picture = Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257)
+    elif mode in ("LA", "RGBA"):
+        picture.putalpha(200)
+    file = io.BytesIO()
+    (picture if mode == "I;16" else picture.convert(mode)).save(file, "PNG")
+    encoded, *_ = encoding.standard_image(file.getvalue(), "disk.png")
+    saliency = methods.build("drfi")("disk", encoding.rgb_pixels(encoded))
+    assert saliency.shape == inside.shape
+    assert saliency[inside].mean() > saliency[~inside].mean() + 0.3
 
 
 def test_huge_images_are_worked_on_small(shipped, monkeypatch):
