@@ -203,6 +203,7 @@ class RunDir:
             entry["status"] = "finished"  # killed between the rename and the manifest
             if self.chief:
                 self._record(key, entry)
+                partial.with_name(partial.name + ".json").unlink(missing_ok=True)
         return entry if entry["status"] == "finished" and output.exists() else None
 
     def digest_of(self, output):

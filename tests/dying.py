@@ -29,16 +29,16 @@ def arm(point):
     import tensorflow as tf
     from tensorflow.python.checkpoint import checkpoint_management
 
-    from aepsl_tf.data import runners
+    from aepsl_tf.data import records
     from aepsl_tf.run_dir import RunDir
     from aepsl_tf.training import loop
 
     if point == "mid_epoch":
-        die_at_call(loop.keras.callbacks.CallbackList, "on_train_batch_end", 3)
+        die_at_call(loop.keras.callbacks.CallbackList, "on_train_batch_end", 2)
     elif point == "mid_checkpoint":  # the tensors are on disk, the list of checkpoints is not
         die_at_call(checkpoint_management, "update_checkpoint_state_internal", 2)
     elif point == "mid_shard":
-        die_at_call(runners.records, "encode", 5, only=lambda family, _: family == "erased")
+        die_at_call(records, "encode", 5, only=lambda family, _: family == "erased")
     elif point == "between_rename_and_manifest":
         die_at_call(
             RunDir, "_record", 1,

@@ -14,7 +14,10 @@ from conftest import TINY
 PROGRAM = pathlib.Path(__file__).with_name("dying.py")
 ROOT = PROGRAM.parents[1]
 POINTS = ("mid_epoch", "mid_checkpoint", "between_rename_and_manifest", "mid_shard", "mid_export")
-FLAGS = [f"--{k}={v}" for k, v in (TINY | {"segmenters": "psl", "checkpoint_seconds": 0}).items()]
+FLAGS = [
+    f"--{k}={v}"
+    for k, v in (TINY | {"global_batch": 4, "segmenters": "psl", "checkpoint_seconds": 0}).items()
+]
 
 
 def start(point, module, *flags, tf_config=None):

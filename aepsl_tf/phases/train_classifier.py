@@ -21,8 +21,8 @@ def run(settings, run_dir, workers=0):
     strategy = strategies.get(settings.strategy)
 
     def work(partial):
+        train.start_over()  # before the scope, which does not outlive it
         with strategy.scope():
-            train.start_over()
             family, fill = train.open_training_split(run_dir, split, step)
             model = Classifier(settings, len(run_dir.classes()))
             if previous:

@@ -46,8 +46,8 @@ def run(settings, run_dir, workers=0):
     strategy = strategies.get(settings.strategy)
 
     def work(partial):
+        train.start_over()  # before the scope, which does not outlive it
         with strategy.scope():
-            train.start_over()
             images, fill = train.open_training_split(run_dir, split, 1)
             families = [images, records.Family(run_dir.masks(masks))]
             model = Segmenter(settings, len(run_dir.classes()))

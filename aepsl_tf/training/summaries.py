@@ -52,11 +52,13 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.steps += 1
-        step = int(self.model.optimizer.iterations)
+        optimizer = self.model.optimizer
+        step = int(keras.ops.convert_to_numpy(optimizer.iterations))
         with self.writer.as_default(step):
             for name, value in logs.items():
                 tf.summary.scalar(f"train/{name}", value)
-            tf.summary.scalar("train/learning_rate", float(self.model.optimizer.learning_rate))
+            rate = keras.ops.convert_to_numpy(optimizer.learning_rate)
+            tf.summary.scalar("train/learning_rate", float(rate))
 
     def on_epoch_end(self, epoch, logs=None):
         rate = self.steps * self.batch / max(time.monotonic() - self.started, 1e-9)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from aepsl_tf import config as configs
 from aepsl_tf import run_dir
 from aepsl_tf.data import datasets, encoding, records, transforms
+from aepsl_tf.data.voc import VOID
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.training import feature_cache
 from aepsl_tf.training.feature_cache import FeatureCache
@@ -131,7 +132,11 @@ def test_batches_keep_features_labels_and_masks_together(tmp_path, model, family
     masks = np.random.default_rng(0).integers(0, 4, (IMAGES, 17, 17)).astype(np.uint8)
     seen, mirrored = [], 0
     for batch in cache.batches(labels, masks, CONFIG, 0, 0, ONE):
-        for features, label, mask in zip(*(batch[k].numpy() for k in ("features", "labels", "mask")), strict=True):  # fmt: skip # noqa: E501
+        names = ("features", "labels", "mask", "present")
+        for features, label, mask, present in zip(*(batch[k].numpy() for k in names), strict=True):
+            if not present:
+                assert (mask == VOID).all()
+                continue
             index = int(np.argmax(label))
             view = int(np.array_equal(features, cache[index, 1]))
             np.testing.assert_array_equal(features, cache[index, view])
@@ -152,12 +157,30 @@ def test_batches_are_a_function_of_seed_epoch_and_position(tmp_path, model, fami
         return [(b["features"].numpy(), b["labels"].numpy()) for b in data]
 
     one = epoch(0)
-    assert [len(f) for f, _ in one] == [4, 4, 4, 4, 2]
+    assert [len(f) for f, _ in one] == [4] * 5
     for (f, c), (g, d) in zip(one[2:], epoch(0, 2), strict=True):
         np.testing.assert_array_equal(f, g)
         np.testing.assert_array_equal(c, d)
     assert (one[0][1] != epoch(1)[0][1]).any()
     assert (one[0][1] != epoch(0, 0, configs.replace(CONFIG, seed=1))[0][1]).any()
+
+
+def test_replicas_share_what_one_would_take(tmp_path, model, family):
+    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
+    labels = np.eye(IMAGES, dtype=np.float32)
+
+    def taken(context):
+        rows = [zip(b["labels"].numpy(), b["present"].numpy(), strict=True)
+                for b in cache.batches(labels, None, CONFIG, 0, 1, context)]  # fmt: skip
+        return [[int(label.argmax()) for label, present in row if present] for row in rows]
+
+    whole = taken(ONE)
+    workers = [taken(tf.distribute.InputContext(2, i, 4)) for i in (0, 1)]  # two replicas each
+    assert [len(w) for w in workers] == [2 * len(whole)] * 2
+    for step, images in enumerate(whole):
+        shares = [share for w in workers for share in w[2 * step : 2 * step + 2]]
+        assert [i for share in shares for i in share] == images
+        assert max(map(len, shares)) == 1
 
 
 def test_remove(tmp_path, model, family):
