@@ -97,13 +97,38 @@ class WriteSaliency(Config):
 
     train_split: str = setting("train", "split that is trained on")
     method: str = setting(
-        "spectral_residual",
+        "drfi",
         "saliency method; folder imports maps, onnx runs a network (--onnx_model)",
         paper="§3.1, §4.1 (DRFI)",
-        choices=("spectral_residual", "fine_grained", "onnx", "folder"),
+        choices=("drfi", "spectral_residual", "fine_grained", "onnx", "folder"),
+    )
+    drfi_model: str = setting(
+        "", "model of --method=drfi, as train_saliency writes it; default: the one that ships"
     )
     onnx_model: str = setting("", "ONNX salient-object network, for --method=onnx")
     maps_dir: str = setting("", "folder of maps ID.png, for --method=folder")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSaliency(Config):
+    """DRFI's regressor, from images with object masks."""
+
+    object_images: str = setting("", "folder of pictures ID.jpg or ID.png")
+    object_masks: str = setting("", "folder of masks ID.png: palette or grey, a pixel a class id")
+    object_ids: str = setting("", "mask ids of objects, by commas; default: all but 0 and void")
+    void_id: int = setting(255, "mask id of pixels that do not count", low=0)
+    held_out: int = setting(
+        5,
+        "one picture in so many, by a hash of its name, is measured on and not trained with",
+        low=2,
+    )
+    trees: int = setting(200, "trees of the forest", paper="DRFI", low=1)
+    leaves: int = setting(300, "leaves a tree at most; they set the model's size", low=2)
+    data_note: str = setting("", "what the data is and under which terms, for the provenance")
+    drfi_model: str = setting(
+        "", "file to write, NAME.npz; NAME.json beside it gets the provenance"
+    )
+    seed: int = setting(0, "seed of every random draw", low=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,8 +378,8 @@ class Evaluate(Inference):
     what: str = setting(
         "model",
         "model: RUN/MODEL on --split; masks: RUN/masks/MASKS; regions: union of the "
-        "first --merge_steps steps",
-        choices=("model", "masks", "regions"),
+        "first --merge_steps steps; saliency: that of --split, any class being object",
+        choices=("model", "masks", "regions", "saliency"),
     )
     split: str = setting("val", "split to evaluate on")
     model: str = setting("psl", "segmenter of this run, RUN/MODEL")

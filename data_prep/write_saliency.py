@@ -1,6 +1,6 @@
 """Saliency maps of the training images, for background cues (§3.1).
 
-python -m data_prep.write_saliency --run_dir=RUN --method=onnx --onnx_model=u2netp.onnx
+python -m data_prep.write_saliency --run_dir=RUN
 """
 
 import functools
@@ -20,7 +20,8 @@ def run(settings, run_dir, workers=0):
     def work(partial):
         images = records.Family(run_dir.family(split, "images"))
         make = functools.partial(_row, methods.build(
-            settings.method, onnx_model=settings.onnx_model, maps_dir=settings.maps_dir
+            settings.method, drfi_model=settings.drfi_model, onnx_model=settings.onnx_model,
+            maps_dir=settings.maps_dir,
         ))  # fmt: skip
         records.write_family(
             partial, "saliency", images.counts, images.read, make, workers, description=key

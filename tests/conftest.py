@@ -116,3 +116,13 @@ def write_mask(root, id_, mask):
     picture = Image.fromarray(mask, "P")
     picture.putpalette(list(range(256)) * 3)
     picture.save(root / f"SegmentationClass/{id_}.png")
+
+
+def disk():
+    """A textured red disk on plain grey-green ground, and the disk's pixels."""
+    y, x = np.mgrid[:120, :160]
+    inside = (y - 60) ** 2 + (x - 90) ** 2 < 30**2
+    image = np.full((120, 160, 3), (70, 90, 80), np.uint8)
+    image[inside] = (200, 40, 30)
+    image[inside & ((x // 6 + y // 6) % 2 == 0)] = (250, 120, 60)
+    return image, inside

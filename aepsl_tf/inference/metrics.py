@@ -1,4 +1,4 @@
-"""Segmentation metrics: PASCAL VOC's mean IoU and what a partly labelled mask adds to it.
+"""Metrics: PASCAL VOC's mean IoU, what a partly labelled mask adds to it, and those of saliency.
 
 IoU = TP / (TP + FP + FN) of a class, summed over the pixels of all images (VOC 2012 devkit).
 """
@@ -127,3 +127,89 @@ def format_table(results_by_name, class_names):
 
 def _percent(share):
     return "-" if share is None else f"{100 * share:.1f}"
+
+
+# ------------------------------------------------------------------------------------ saliency
+
+BETA2 = 0.3
+"""β² of F_β: precision weighs more than recall (Achanta et al., CVPR 2009)."""
+BACKGROUND_THRESHOLDS = (0.06, 0.12)
+"""The paper's: below them a pixel is background (§4.1)."""
+
+
+class Saliency:
+    """How well saliency maps tell objects from the rest, over images that hold an object.
+
+    MAE and the curves behind max F_β are means over images, as saliency is usually measured; the
+    background's precision and recall are of all pixels together, as they enter the masks.
+
+    Attributes:
+      images, without_object: how many were counted and how many left out, holding no object pixel.
+    """
+
+    def __init__(self):
+        self.images = self.without_object = 0
+        self._mae, self._precision, self._recall = 0.0, np.zeros(256), np.zeros(256)
+        self._low_and_true, self._low = np.zeros([2, len(BACKGROUND_THRESHOLDS)], np.int64)
+        self._true = 0
+
+    def add(self, saliency, is_object, counted):
+        """Counts one image.
+
+        Args:
+          saliency: uint8 `[H, W]`, 0..255 standing for 0..1.
+          is_object, counted: bool `[H, W]`; what is not counted (void) is left out.
+        """
+        saliency, is_object = saliency[counted], is_object[counted]
+        if not is_object.any():
+            self.without_object += 1
+            return
+        self.images += 1
+        self._mae += np.abs(saliency / 255 - is_object).mean()
+        # Pixels at or above each level, from 255 down to 0.
+        found = np.bincount(saliency, minlength=256)[::-1].cumsum()
+        hits = np.bincount(saliency[is_object], minlength=256)[::-1].cumsum()
+        self._precision += np.where(found > 0, hits / np.maximum(found, 1), 1)
+        self._recall += hits / hits[-1]
+        self._true += int((~is_object).sum())
+        for i, threshold in enumerate(BACKGROUND_THRESHOLDS):
+            low = saliency / 255 < threshold
+            self._low[i] += low.sum()
+            self._low_and_true[i] += (low & ~is_object).sum()
+
+    def results(self):
+        """`images`, `without_object`, `mae`, `max_f` and, by threshold, `background_precision`
+        and `background_recall`; shares 0..1, None where nothing was counted."""
+        if not self.images:
+            return {"images": 0, "without_object": self.without_object, "mae": None, "max_f": None,
+                    "background_precision": {}, "background_recall": {}}  # fmt: skip
+        precision, recall = self._precision / self.images, self._recall / self.images
+        weighed = BETA2 * precision + recall
+        f = (1 + BETA2) * precision * recall / np.where(weighed > 0, weighed, 1)
+        precisions, recalls = {}, {}
+        for i, threshold in enumerate(map(str, BACKGROUND_THRESHOLDS)):
+            hits = int(self._low_and_true[i])
+            precisions[threshold] = _share(hits, int(self._low[i]))
+            recalls[threshold] = _share(hits, self._true)
+        return {
+            "images": self.images,
+            "without_object": self.without_object,
+            "mae": float(self._mae / self.images),
+            "max_f": float(f.max()),
+            "background_precision": precisions,
+            "background_recall": recalls,
+        }
+
+
+def format_saliency(results_by_name):
+    """A pipe table of `Saliency.results`, one row a result."""
+    ends = [f"{kind} {t}" for t in BACKGROUND_THRESHOLDS for kind in ("precision", "recall")]
+    lines = [f"| | images | MAE | max Fβ | background {' | '.join(ends)} |"]
+    lines.append("|---" + "|---:" * (3 + len(ends)) + "|")
+    for name, result in results_by_name.items():
+        cells = [result["mae"], result["max_f"]]
+        for threshold in map(str, BACKGROUND_THRESHOLDS):
+            cells += [result[f"background_{k}"].get(threshold) for k in ("precision", "recall")]
+        shown = ["-" if c is None else f"{c:.3f}" for c in cells]
+        lines.append(f"| {name} | {result['images']} | {' | '.join(shown)} |")
+    return "\n".join(lines)

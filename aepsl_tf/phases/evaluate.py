@@ -1,4 +1,4 @@
-"""IoU against ground truth: of a model, of masks, or of mined regions.
+"""Against ground truth: IoU of a model, of masks or of mined regions, and how good saliency is.
 
 python -m aepsl_tf.phases.evaluate --run_dir=RUN --what=model --model=psl --split=val
 """
@@ -9,7 +9,7 @@ import numpy as np
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import encoding, records, runners
-from aepsl_tf.data.voc import VOID
+from aepsl_tf.data.voc import BACKGROUND, VOID
 from aepsl_tf.errors import InputError
 from aepsl_tf.inference import crf, metrics
 from aepsl_tf.inference.predictor import Predictor, prohibit, split_outputs
@@ -22,7 +22,8 @@ from aepsl_tf.training import train
 def run(settings, run_dir, workers=0):
     """Writes RUN/eval/NAME.json: name → `metrics.Confusion.results`; see `config.Evaluate`.
 
-    Models are evaluated without and, with --crf, with the CRF (`NAME_crf`), from one pass.
+    Models are evaluated without and, with --crf, with the CRF (`NAME_crf`), from one pass. Saliency
+    has numbers of its own, `metrics.Saliency.results`.
     """
     what, split = settings.what, settings.split
     truth_key = f"write_voc/{split}/ground_truth"
@@ -35,6 +36,8 @@ def run(settings, run_dir, workers=0):
         name = f"masks_{settings.masks or steps}"
         inputs = [truth_key, train_segmenter.masks_key(settings.masks or steps)]
         measure = _masks
+    elif what == "saliency":
+        return _saliency(settings, run_dir, truth_key)
     else:
         name = f"regions_{steps}"
         inputs = [
@@ -88,6 +91,29 @@ def _regions(settings, run_dir, truth, num_classes, workers):
             yield id_, mask
 
     return {"": _compare(truth, pairs(), num_classes)}
+
+
+def _saliency(settings, run_dir, truth_key):
+    """Any class is object, as the background cue (§3.1) takes it."""
+    split = settings.split
+    name = f"saliency_{split}"
+
+    def work(partial):
+        truth = records.Family(run_dir.ground_truth(split, "evaluate"))
+        maps = records.Family(run_dir.family(split, "saliency"))
+        scores = metrics.Saliency()
+        with records.progress(truth.images, "evaluate") as bar:
+            for row in records.read_zipped([truth, maps]):
+                mask = encoding.read_grey_png(row["mask/png"])
+                values = encoding.read_grey_png(row["saliency/png"])
+                scores.add(values, mask != BACKGROUND, mask != VOID)
+                bar.update()
+        results = {name: scores.results()}
+        print(metrics.format_saliency(results))
+        write_atomic(partial, to_json(results))
+
+    inputs = [truth_key, f"write_saliency/{split}"]
+    return run_dir.phase(f"evaluate/{name}", settings, inputs, run_dir.evaluation(name), work)
 
 
 def _model(settings, run_dir, truth, num_classes, workers):

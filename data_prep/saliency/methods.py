@@ -1,4 +1,4 @@
-"""Saliency maps: two classical methods, any ONNX salient-object network, or a folder of maps.
+"""Saliency maps: DRFI, two classical methods, any ONNX network, or a folder of maps.
 
 Every map is float32 `[H, W]` in [0, 1], as large as its image: 0 is the least and 1 the most
 salient pixel of that image ("normalized saliency value", §4.1). Pool workers import this module, so
@@ -13,8 +13,9 @@ import numpy as np
 import onnxruntime
 
 from aepsl_tf.errors import InputError
+from data_prep.saliency import drfi
 
-METHODS = ("spectral_residual", "fine_grained", "onnx", "folder")
+METHODS = ("drfi", "spectral_residual", "fine_grained", "onnx", "folder")
 
 _DYNAMIC_SIDE = 320
 """Input side for networks that leave it open; U-2-Net and its kin are trained at 320."""
@@ -218,11 +219,12 @@ def _read_array(path):
     return array
 
 
-def build(method, *, onnx_model="", maps_dir="", image_side_limit=0):
+def build(method, *, drfi_model="", onnx_model="", maps_dir="", image_side_limit=0):
     """The method as a picklable function, so that it can go to a pool of spawned processes.
 
     Args:
       method: one of `METHODS`.
+      drfi_model: the model of method "drfi", "" for the one that ships; loaded like a network.
       onnx_model: the network of method "onnx"; each process loads it once, at its first image.
       maps_dir: the folder of method "folder".
       image_side_limit: compute on images shrunk to this longer side and enlarge the map; 0: on
@@ -235,7 +237,11 @@ def build(method, *, onnx_model="", maps_dir="", image_side_limit=0):
         raise InputError(f"image side limit {image_side_limit}: give pixels, or 0 for no limit")
     if method == "folder":
         return functools.partial(_imported, FolderSaliency(maps_dir))
-    if method == "onnx":
+    if method == "drfi":
+        path = str(drfi_model or drfi.MODEL)
+        drfi.Drfi.load(path)  # a broken model is told here, not by a worker
+        compute = functools.partial(_run_drfi, path)
+    elif method == "onnx":
         compute = functools.partial(_run_onnx, _existing_model(onnx_model))
     elif method == "spectral_residual":
         compute = spectral_residual
@@ -272,3 +278,12 @@ def _onnx_of_this_process(model_path):
 
 def _run_onnx(model_path, image):
     return _onnx_of_this_process(model_path)(image)
+
+
+@functools.cache
+def _drfi_of_this_process(model_path):
+    return drfi.Drfi.load(model_path)
+
+
+def _run_drfi(model_path, image):
+    return normalize(_drfi_of_this_process(model_path)(image))

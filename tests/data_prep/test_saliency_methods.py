@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
+from conftest import disk
 
 from aepsl_tf.errors import InputError
-from data_prep.saliency import methods
+from data_prep.saliency import drfi, methods
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSICAL = [methods.spectral_residual, methods.fine_grained]
@@ -19,16 +20,6 @@ CLASSICAL = [methods.spectral_residual, methods.fine_grained]
 
 def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def disk():
-    """A textured red disk on plain grey-green ground, and the disk's pixels."""
-    y, x = np.mgrid[:120, :160]
-    inside = (y - 60) ** 2 + (x - 90) ** 2 < 30**2
-    image = np.full((120, 160, 3), (70, 90, 80), np.uint8)
-    image[inside] = (200, 40, 30)
-    image[inside & ((x // 6 + y // 6) % 2 == 0)] = (250, 120, 60)
-    return image, inside
 
 
 def field(number, value):
@@ -291,6 +282,7 @@ def build_each(tmp_path):
 def test_build_gives_each_method(tmp_path):
     image, _ = disk()
     expected = {
+        "drfi": methods.normalize(drfi.Drfi.load()(image)),
         "spectral_residual": methods.spectral_residual(image),
         "fine_grained": methods.fine_grained(image),
         "onnx": methods.OnnxSaliency(str(write_model(tmp_path / "n.onnx", [1, 3, 24, 40])))(image),

@@ -7,7 +7,13 @@ import pytest
 
 from aepsl_tf.data.voc import VOID
 from aepsl_tf.errors import InputError
-from aepsl_tf.inference.metrics import Confusion, confusion_matrix, format_table
+from aepsl_tf.inference.metrics import (
+    Confusion,
+    Saliency,
+    confusion_matrix,
+    format_saliency,
+    format_table,
+)
 
 NAMES = ("background", "cat", "dog")
 
@@ -151,3 +157,60 @@ def test_table():
         "| ours \\| CRF |  58.3 |       75.0 |    100.0 |       50.0 |  66.7 |   - |",
         "| S           | 100.0 |      100.0 |     75.0 |      100.0 | 100.0 |   - |",
     ]
+
+
+# ------------------------------------------------------------------------------------ saliency
+
+
+def saliency_results(*images):
+    """Results of (saliency in 0..255, objects, counted) triples of short lists."""
+    scores = Saliency()
+    for saliency, objects, counted in images:
+        scores.add(np.uint8([saliency]), np.array([objects], bool), np.array([counted], bool))
+    return scores.results()
+
+
+def test_saliency_by_hand():
+    # 10 and 20 of 255 lie below .12 (30.6), 10 alone below .06 (15.3); the last pixel is void.
+    found = saliency_results(([255, 51, 10, 20, 0], [1, 1, 0, 1, 1], [1, 1, 1, 1, 0]))
+    assert found["mae"] == pytest.approx((0 + 204 + 10 + 235) / 255 / 4)
+    assert found["background_precision"] == {"0.06": 1, "0.12": 1 / 2}
+    assert found["background_recall"] == {"0.06": 1, "0.12": 1}
+    # Best at 20: three found, all object. F = 1.3 · 1 · 1 / (.3 + 1).
+    assert found["max_f"] == pytest.approx(1)
+    assert (found["images"], found["without_object"]) == (1, 0)
+
+
+def test_max_f_by_hand():
+    # Down to 200: precision 1, recall ½. Down to 100: precision ⅔, recall 1.
+    found = saliency_results(([200, 150, 100, 0], [1, 0, 1, 0], [1, 1, 1, 1]))
+    assert found["max_f"] == pytest.approx(max(1.3 * 0.5 / 0.8, 1.3 * (2 / 3) / (0.3 * 2 / 3 + 1)))
+
+
+def test_saliency_means_over_images_and_pools_background():
+    one = ([255, 0], [1, 0], [1, 1])
+    other = ([0, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1])
+    found = saliency_results(one, other)
+    assert found["mae"] == pytest.approx((0 + 3 / 4) / 2)
+    assert found["background_precision"]["0.12"] == 2 / 5
+    assert found["background_recall"]["0.12"] == 1
+
+
+def test_images_without_an_object_are_left_out():
+    one = ([255, 0], [1, 0], [1, 1])
+    empty = ([255, 255], [0, 0], [1, 1])
+    void = ([255, 255], [1, 0], [0, 1])
+    with_both = saliency_results(one, empty, void)
+    assert with_both["without_object"] == 2
+    assert with_both | {"without_object": 0} == saliency_results(one)
+    nothing = saliency_results(empty)
+    assert nothing["images"] == 0 and nothing["mae"] is None
+
+
+def test_saliency_table_and_json():
+    found = saliency_results(([255, 200], [1, 1], [1, 1]))
+    assert found["background_precision"]["0.06"] is None  # nothing lies below
+    assert json.loads(json.dumps(found)) == found
+    header, _, row = format_saliency({"drfi": found}).splitlines()
+    assert header.count("|") == row.count("|")
+    assert row.startswith("| drfi | 1 | 0.108 | 1.000 | - |")

@@ -1,5 +1,6 @@
 """Export and prediction agree, and bad input is told in one line."""
 
+import io
 import json
 import pathlib
 import shutil
@@ -12,8 +13,11 @@ from conftest import jpeg, reader, write_mask
 from PIL import Image
 
 from aepsl_tf import config
+from aepsl_tf.data import encoding, records
 from aepsl_tf.errors import InputError
+from aepsl_tf.inference import metrics
 from aepsl_tf.phases import (
+    evaluate,
     export,
     make_masks,
     mine_regions,
@@ -23,7 +27,8 @@ from aepsl_tf.phases import (
 )
 from aepsl_tf.run_dir import RunDir
 from aepsl_tf.training import train
-from data_prep import write_voc
+from data_prep import write_saliency, write_voc
+from data_prep.saliency import methods
 
 REPOSITORY = pathlib.Path(export.__file__).parents[2]
 
@@ -159,6 +164,52 @@ def test_prediction_names_broken_pictures_and_does_the_others(finished, read, pi
     message = _refused(predict, settings, finished.run_dir)
     assert "1 of 6 pictures" in message and "broken.jpg" in message
     assert len(list(output.iterdir())) == 10
+
+
+# ---------------------------------------------------------------------------------------- saliency
+
+
+def _read_maps(run_dir, split):
+    rows = records.Family(run_dir.family(split, "saliency")).read()
+    return {row["image/id"]: encoding.read_grey_png(row["saliency/png"]) for row in rows}
+
+
+def test_saliency_is_written_and_evaluated_on_any_split(run_copy, read):
+    write_saliency.run(read(config.WriteSaliency, train_split="val"), run_copy, 1)
+    evaluate.run(read(config.Evaluate, what="saliency", split="val"), run_copy, 1)
+    found = json.loads(run_copy.evaluation("saliency_val").read_text())["saliency_val"]
+    expected = metrics.Saliency()
+    maps = _read_maps(run_copy, "val")
+    truth = records.Family(run_copy.ground_truth("val", "evaluate"))
+    for row in truth.read():
+        mask = encoding.read_grey_png(row["mask/png"])
+        expected.add(maps[row["image/id"]], (mask > 0) & (mask < 255), mask != 255)
+    assert found == expected.results()
+    assert found["images"] == truth.images
+    assert 0 < found["mae"] < 0.5
+
+
+def test_drfi_is_the_default_method(run_copy):
+    settings = config.WriteSaliency(train_split="val")
+    write_saliency.run(settings, run_copy, 1)
+    compute = methods.build("drfi")
+    images = records.Family(run_copy.family("val", "images"))
+    maps = _read_maps(run_copy, "val")
+    assert len(maps) == images.images
+    row = next(images.read())
+    image = np.asarray(Image.open(io.BytesIO(row["image/encoded"])))
+    np.testing.assert_array_equal(
+        maps[row["image/id"]], np.round(compute("", image) * 255).astype(np.uint8)
+    )
+
+
+def test_a_broken_drfi_model_writes_nothing(run_copy, read, tmp_path):
+    (tmp_path / "m.npz").write_text("no model")
+    settings = read(
+        config.WriteSaliency, train_split="val", method="drfi", drfi_model=str(tmp_path / "m.npz")
+    )
+    assert "m.npz: no DRFI model" in _refused(write_saliency, settings, run_copy)
+    assert not run_copy.family("val", "saliency").exists()
 
 
 # --------------------------------------------------------------------------------------- bad input
