@@ -41,6 +41,8 @@ def write(model, folder, settings):
     def serve_bytes(encoded):
         return predictor.segment(transforms.decode_image(encoded)[None])
 
+    # Loaded, the model has both as methods; as signatures they take and give names.
+    predictor.serve, predictor.serve_bytes = predictor.segment, serve_bytes
     serve = predictor.segment.get_concrete_function()
     # Not by keras.export.ExportArchive: it lists variables in the order of their addresses.
     tf.saved_model.save(
