@@ -41,19 +41,6 @@ class Config:
                 if f.metadata["identity"]}  # fmt: skip
 
 
-def replace(config, **changes):
-    """`dataclasses.replace`, spelled here so that callers need one import."""
-    return dataclasses.replace(config, **changes)
-
-
-def narrow(cls, config, **changes):
-    """A `cls` whose fields come from `config` where both have them, then from `changes`."""
-    shared = {f.name for f in dataclasses.fields(cls)} & {
-        f.name for f in dataclasses.fields(config)
-    }
-    return cls(**{name: getattr(config, name) for name in shared} | changes)
-
-
 # ---------------------------------------------------------------------------- data preparation
 
 

@@ -116,11 +116,6 @@ def _blocks(backbone, fc6_dilation, dropout, seed, dtype):
     return stages
 
 
-def feature_channels(backbone):
-    """Channels of fc7."""
-    return _SIZES[backbone][1]
-
-
 def build(config):
     """The trunk in two Keras models.
 

@@ -1,5 +1,6 @@
 """Cached features are the frozen trunk's; a killed fill goes on; batches belong together."""
 
+import dataclasses
 import types
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_name_depends_on_weights_pictures_and_fill(tmp_path, model, family):
         return FeatureCache(run_at(tmp_path), model, family, fill).directory.name
 
     erased = write(tmp_path / "erased", erased=True)
-    other = Classifier(configs.replace(CONFIG, seed=1), 3)
+    other = Classifier(dataclasses.replace(CONFIG, seed=1), 3)
     names = {name(), name(model=other), name(family=erased), name(fill=FILL + 1)}
     assert len(names) == 4
     assert name() == name(model=Classifier(CONFIG, 3))
@@ -162,7 +163,7 @@ def test_batches_are_a_function_of_seed_epoch_and_position(tmp_path, model, fami
         np.testing.assert_array_equal(f, g)
         np.testing.assert_array_equal(c, d)
     assert (one[0][1] != epoch(1)[0][1]).any()
-    assert (one[0][1] != epoch(0, 0, configs.replace(CONFIG, seed=1))[0][1]).any()
+    assert (one[0][1] != epoch(0, 0, dataclasses.replace(CONFIG, seed=1))[0][1]).any()
 
 
 def test_replicas_share_what_one_would_take(tmp_path, model, family):

@@ -1,5 +1,6 @@
 """A training killed anywhere ends with the bytes of one that was not."""
 
+import dataclasses
 import pathlib
 
 import keras
@@ -140,7 +141,7 @@ def test_finished_training_only_restores(whole, tmp_path):
 
 
 def test_only_so_many_checkpoints_are_kept(tmp_path):
-    train(tmp_path, config=configs.replace(CONFIG, epochs=1, keep=1))
+    train(tmp_path, config=dataclasses.replace(CONFIG, epochs=1, keep=1))
     assert len(list(tmp_path.glob("*.index"))) == 1
 
 
@@ -156,7 +157,7 @@ def test_keras_s_own_callbacks_are_driven(tmp_path):
 
 
 def test_batch_that_cannot_be_cut_evenly_is_refused(tmp_path):
-    config = configs.replace(CONFIG, global_batch=4, accumulate=3)
+    config = dataclasses.replace(CONFIG, global_batch=4, accumulate=3)
     with pytest.raises(InputError, match="expected a multiple of 3 "):
         loop.fit(fresh(config), batches, IMAGES, config, tmp_path)
 

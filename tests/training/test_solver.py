@@ -1,5 +1,7 @@
 """Caffe's update against NumPy, and the rate policies step by step."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -46,7 +48,7 @@ def test_step_policy_drops_at_the_epoch_boundary():
 def test_step_policy_ignores_drops_that_never_come():
     config = configs.Solver(epochs=6, lr_drop_epochs="6", learning_rate=0.5)
     assert solver.learning_rate(config, 5) == 0.5
-    assert solver.learning_rate(configs.replace(config, lr_drop_epochs=""), 5) == 0.5
+    assert solver.learning_rate(dataclasses.replace(config, lr_drop_epochs=""), 5) == 0.5
 
 
 def test_step_policy_refuses_words():
