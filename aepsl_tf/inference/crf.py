@@ -22,7 +22,9 @@ def _preset(gaussian_weight, gaussian_sxy, bilateral_weight, bilateral_sxy, bila
 
 
 PRESETS = {
-    "deeplab": _preset(3, 3, 5, 50, 10),  # DeepLab v1's densecrf layer
+    # DeepLab v1's test prototxt; the scripts that came with it have 4, 49, 5 (its paper: found by
+    # cross-validation, in ranges that hold the former).
+    "deeplab": _preset(3, 3, 5, 50, 10),
     "oaa": _preset(3, 1, 4, 67, 3),  # OAA, which took DeepLab v2's
     "sec": _preset(3, 3, 10, 80, 13),  # SEC and PSA
     "small": _preset(2, 3, 4, 40, 5),  # ours, for inputs of about 225 pixels
