@@ -70,10 +70,7 @@ class CaffeAveragePool(keras.layers.Layer):
         return tf.nn.avg_pool2d(x, 3, 1, "VALID")
 
 
-def _conv(filters, kernel, dilation, name, seed, dtype):
-    # ReLU-preserving variance for the trunk. A random fc6 on ImageNet features, which are large,
-    # wants a sixth of it, or the scores saturate at once and the squared loss has no gradient.
-    scale = 1 / 3 if name.startswith("fc") else 2.0
+def _conv(filters, kernel, dilation, name, seed, dtype, scale=2.0):
     init = keras.initializers.VarianceScaling(
         scale,
         "fan_in",
@@ -107,10 +104,13 @@ def _blocks(backbone, fc6_dilation, dropout, seed, dtype):
         stages.append(stage)
     if wide:
         stages[-1].append(CaffeAveragePool(name="pool5a", dtype=dtype))
+    # ReLU-preserving variance everywhere but above ImageNet features: these are large, and a random
+    # fc6 wants a sixth, or the scores saturate at once and the squared loss has no gradient.
+    scale = 1 / 3 if wide else 2.0
     stages.append([
-        _conv(fc, 3, fc6_dilation, "fc6", seed, dtype),
+        _conv(fc, 3, fc6_dilation, "fc6", seed, dtype, scale),
         keras.layers.Dropout(dropout, seed=2 * seed + 1, name="drop6", dtype=dtype),
-        _conv(fc, 1, 1, "fc7", seed, dtype),
+        _conv(fc, 1, 1, "fc7", seed, dtype, scale),
         keras.layers.Dropout(dropout, seed=2 * seed + 2, name="drop7", dtype=dtype),
     ])  # fmt: skip
     return stages
