@@ -178,7 +178,19 @@ class Network(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class Solver(Config):
+class Devices(Config):
+    """Where training and mining run."""
+
+    strategy: str = setting(
+        "auto",
+        "devices to train and mine on; auto: multi_worker where TF_CONFIG is set, else all GPUs",
+        choices=("auto", "one_device", "mirrored", "multi_worker"),
+        identity=False,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver(Devices):
     """The optimisation: Caffe's SGD as DeepLab used it, or Adam."""
 
     optimizer: str = setting("sgd", "optimizer", paper="§4.1", choices=("sgd", "adam"))
@@ -205,12 +217,6 @@ class Solver(Config):
     )
     dropout: float = setting(0.5, "dropout rate after fc6 and fc7", paper="DeepLab prototxt", low=0)
     seed: int = setting(0, "seed of every random draw", low=0)
-    strategy: str = setting(
-        "auto",
-        "devices to train on; auto: multi_worker where TF_CONFIG is set, else all GPUs",
-        choices=("auto", "one_device", "mirrored", "multi_worker"),
-        identity=False,
-    )
     checkpoint_seconds: float = setting(
         120.0, "time between two checkpoints", unit="s", low=0, identity=False
     )
@@ -238,7 +244,7 @@ class TrainClassifier(Network, Solver):
 
 
 @dataclasses.dataclass(frozen=True)
-class MineRegions(Config):
+class MineRegions(Devices):
     """F_t: CAM heatmaps above a threshold."""
 
     train_split: str = setting("train", "split that is trained on")
@@ -251,12 +257,6 @@ class MineRegions(Config):
         choices=("fraction_of_max", "top_pixels"),
     )
     threshold: float = setting(0.2, "δ", paper="§4.1", low=0)
-    strategy: str = setting(
-        "auto",
-        "devices to train on; auto: multi_worker where TF_CONFIG is set, else all GPUs",
-        choices=("auto", "one_device", "mirrored", "multi_worker"),
-        identity=False,
-    )
 
 
 @dataclasses.dataclass(frozen=True)

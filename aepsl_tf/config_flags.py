@@ -40,7 +40,7 @@ def config_classes():
     members = [c for _, c in inspect.getmembers(config, inspect.isclass)]
     return [
         c for c in members
-        if issubclass(c, config.Config) and c not in (config.Config, config.Network,
+        if issubclass(c, config.Config) and c not in (config.Config, config.Devices, config.Network,
                                                        config.Solver, config.Inference)
     ]  # fmt: skip
 

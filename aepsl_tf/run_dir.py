@@ -67,6 +67,12 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
+def _beside(output):
+    """(where a phase fills its output, the record of how it was begun)."""
+    partial = output.with_name(output.name + ".partial")
+    return partial, partial.with_name(partial.name + ".json")
+
+
 def _holds_work(partial):
     """Whether an earlier try got so far as to write something."""
     return partial.is_file() or (partial.is_dir() and any(partial.iterdir()))
@@ -198,12 +204,12 @@ class RunDir:
         if entry is None:
             return None
         output = self.root / entry["output"]
-        partial = output.with_name(output.name + ".partial")
+        partial, begun = _beside(output)
         if entry["status"] == "publishing" and output.exists() and not partial.exists():
             entry["status"] = "finished"  # killed between the rename and the manifest
             if self.chief:
                 self._record(key, entry)
-                partial.with_name(partial.name + ".json").unlink(missing_ok=True)
+                begun.unlink(missing_ok=True)
         return entry if entry["status"] == "finished" and output.exists() else None
 
     def digest_of(self, output):
@@ -279,8 +285,7 @@ class RunDir:
             if done is not None and not self._differs(key, done, wanted, "finished"):
                 logging.info("%s: finished before, skipped", key)
                 return done["facts"]
-            partial = output.with_name(output.name + ".partial")
-            begun = partial.with_name(partial.name + ".json")
+            partial, begun = _beside(output)
             partial.parent.mkdir(parents=True, exist_ok=True)
             if begun.exists() and _holds_work(partial):
                 if self._differs(key, json.loads(begun.read_text()), wanted, "begun"):
@@ -310,8 +315,7 @@ class RunDir:
 
     def _follow(self, key, wanted, output, work):
         """A phase as a worker that is not the chief goes through it. Returns the facts."""
-        partial = output.with_name(output.name + ".partial")
-        begun = partial.with_name(partial.name + ".json")
+        partial, begun = _beside(output)
         patience = time.monotonic() + _CHIEF_STARTS
         while True:
             alone = self._is_free()  # before the looks: what it published, it published before

@@ -73,7 +73,7 @@ def test_every_field_has_a_flag_that_sets_it(cls, parse):
 def test_every_phase_is_among_the_classes():
     names = {c.__name__ for c in CLASSES}
     assert {"MakeDemo", "WriteVoc", "TrainClassifier", "TrainSegmenter", "Pipeline"} <= names
-    assert not names & {"Config", "Network", "Solver", "Inference"}
+    assert not names & {"Config", "Devices", "Network", "Solver", "Inference"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ import sys
 import pytest
 from conftest import TINY
 
+from benchmarks.kills import made
+
 PROGRAM = pathlib.Path(__file__).with_name("dying.py")
 ROOT = PROGRAM.parents[1]
 POINTS = ("mid_epoch", "mid_checkpoint", "between_rename_and_manifest", "mid_shard", "mid_export")
@@ -34,18 +36,6 @@ def end(process, code):
     output, _ = process.communicate(timeout=300)
     assert process.returncode == code, output[-3000:]
     return output
-
-
-def made(root):
-    """Every file that a run made → its bytes; times, curves and the lock are left out."""
-    files = {}
-    for path in sorted(p for p in root.rglob("*") if p.is_file()):
-        name = str(path.relative_to(root))
-        if not name.startswith("tensorboard") and name not in (".lock", "summary.json"):
-            files[name] = path.read_bytes()
-    manifest = json.loads(files["manifest.json"])
-    files["manifest.json"] = {k: v | {"seconds": 0} for k, v in manifest.items()}
-    return files
 
 
 def assert_same(one, other):

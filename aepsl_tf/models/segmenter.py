@@ -69,38 +69,43 @@ class Segmenter(TwoPartNetwork):
         ]
 
     def counts(self, batch):
-        """As `TwoPartNetwork.counts`, and "pixels": the labelled ones of the global batch."""
-        labelled = tf.reduce_sum(tf.cast(batch["mask"] != VOID, tf.float32))
-        return super().counts(batch) | {"pixels": total(labelled)}
+        """As `TwoPartNetwork.counts`, and what --pixel_norm=batch divides J(f, S) by."""
+        return super().counts(batch) | self._pixels(batch["mask"])
 
-    def _j(self, logits, mask, images, pixels):
+    def _pixels(self, mask):
+        """{"pixels": the labelled ones of the global batch}, where J divides by them."""
+        if self.config.pixel_norm != "batch":
+            return {}
+        return {"pixels": total(tf.reduce_sum(tf.cast(mask != VOID, tf.float32)))}
+
+    def _j(self, logits, mask, counts):
         """J, already divided so that the sum over the global batch is its mean."""
         if self.config.pixel_norm == "batch":
-            summed, labelled = losses.segmentation_loss_sums(logits, mask)
-            if pixels is None:  # Ŝ's labelled pixels are not known before the forward pass
-                pixels = total(tf.reduce_sum(labelled))
-            return tf.reduce_sum(summed) / pixels
-        return tf.reduce_sum(losses.segmentation_loss(logits, mask)) / images
+            summed, _ = losses.segmentation_loss_sums(logits, mask)
+            return tf.reduce_sum(summed) / counts["pixels"]
+        return tf.reduce_sum(losses.segmentation_loss(logits, mask)) / counts["images"]
 
     def objective(self, features, batch, counts):
         """{"loss", "j", "label", "j_hat"}: the objective's parts, means over the global batch."""
-        config, labels, images = self.config, batch["labels"], counts["images"]
+        config, labels = self.config, batch["labels"]
         outputs = self.tuned(features, training=True)
         logits = outputs["logits"]
-        parts = {"j": self._j(logits, batch["mask"], images, counts["pixels"])}
+        parts = {"j": self._j(logits, batch["mask"], counts)}
         loss = parts["j"]
         if self.has_scores:
             scores = self.scores(outputs)
             targets = losses.label_targets(labels, config.label_loss)
             per_image = losses.squared_label_loss(targets, scores)
-            parts["label"] = tf.reduce_sum(per_image * batch["present"]) / images
+            parts["label"] = tf.reduce_sum(per_image * batch["present"]) / counts["images"]
             loss += config.classification_weight * parts["label"]
         if config.psl == "full":
             online = losses.prohibitive_mask(
                 tf.nn.softmax(logits), self._training_scores(scores, labels), labels
             )
             online = tf.where(batch["present"][:, None, None] > 0, online, VOID)
-            parts["j_hat"] = self._j(logits, online, images, None) * self.psl_active
+            # Ŝ's labelled pixels are known only now, after the forward pass.
+            j_hat = self._j(logits, online, counts | self._pixels(online))
+            parts["j_hat"] = j_hat * self.psl_active
             loss += parts["j_hat"]
         return {"loss": loss} | parts
 
