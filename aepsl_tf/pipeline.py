@@ -11,6 +11,7 @@ from absl import logging
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.phases import (
     evaluate,
     export,
@@ -22,7 +23,6 @@ from aepsl_tf.phases import (
     train_classifier,
     train_segmenter,
 )
-from aepsl_tf.run_dir import to_json, write_atomic
 from data_prep import write_erased, write_saliency, write_voc
 
 _SEGMENTERS = ("no_psl", "psl", "psl_plus_plus", "supervised")

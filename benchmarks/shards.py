@@ -22,8 +22,8 @@ import numpy as np
 
 from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import digest
 from aepsl_tf.inference import crf
-from aepsl_tf.run_dir import digest
 
 HEIGHT, WIDTH, CLASSES = 375, 500, 4
 

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data.voc import ClassSet
+from aepsl_tf.classes import ClassSet
 from aepsl_tf.errors import InputError
 
 VERSION = 1

@@ -20,8 +20,8 @@ from absl import logging
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import runners
 from aepsl_tf.errors import InputError
-from aepsl_tf.inference import metrics
-from aepsl_tf.run_dir import digest, to_json, write_atomic
+from aepsl_tf.evaluation import metrics
+from aepsl_tf.files import digest, to_json, write_atomic
 from data_prep.saliency import training
 
 

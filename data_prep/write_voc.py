@@ -12,10 +12,9 @@ import numpy as np
 from absl import logging
 
 from aepsl_tf import config, config_flags
+from aepsl_tf.classes import BACKGROUND, VOC, VOID, ClassSet
 from aepsl_tf.data import encoding, records, runners
-from aepsl_tf.data.voc import BACKGROUND, VOC, VOID, ClassSet
 from aepsl_tf.errors import InputError
-from aepsl_tf.inference import drawing
 
 
 def run(settings, run_dir, workers=0):
@@ -215,7 +214,7 @@ def _image_facts(partial, counts, source):
 
 def _read_mask(root, id_, num_classes):
     path = root / "SegmentationClass" / f"{id_}.png"
-    mask = drawing.read_mask_png(path.read_bytes(), str(path))
+    mask = encoding.read_mask_png(path.read_bytes(), str(path))
     wrong = sorted({int(c) for c in np.unique(mask)} - {*range(num_classes + 1), VOID})
     if wrong:
         raise InputError(

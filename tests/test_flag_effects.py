@@ -12,6 +12,7 @@ from aepsl_tf import config
 from aepsl_tf.data import records
 from aepsl_tf.data.transforms import decode_mask
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import digest
 from aepsl_tf.phases import (
     evaluate,
     export,
@@ -22,7 +23,7 @@ from aepsl_tf.phases import (
     train_classifier,
     train_segmenter,
 )
-from aepsl_tf.run_dir import RunDir, digest
+from aepsl_tf.run_dir import RunDir
 
 TRAINING = TINY | {
     "input": "crop", "optimizer": "sgd", "learning_rate": 0.01, "epochs": 2, "lr_policy": "step",

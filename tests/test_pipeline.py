@@ -12,8 +12,9 @@ from conftest import reader
 from aepsl_tf import config, pipeline
 from aepsl_tf.data import records, runners
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.pipeline import Pipeline
-from aepsl_tf.run_dir import RunDir, to_json, write_atomic
+from aepsl_tf.run_dir import RunDir
 
 
 def _stopper(**changes):

@@ -7,9 +7,10 @@ import sys
 import pytest
 
 from aepsl_tf import config as configs
-from aepsl_tf.data.voc import VOC, ClassSet
+from aepsl_tf.classes import VOC, ClassSet
 from aepsl_tf.errors import InputError
-from aepsl_tf.run_dir import GROUND_TRUTH_PHASES, RunDir, digest, write_atomic
+from aepsl_tf.files import digest, write_atomic
+from aepsl_tf.run_dir import GROUND_TRUTH_PHASES, RunDir
 
 KEY = "mine_regions/step_1"
 

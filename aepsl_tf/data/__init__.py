@@ -1,1 +1,1 @@
-"""Records, class sets, transforms and the tf.data chains."""
+"""Pictures, records, transforms, and the tf.data chains."""

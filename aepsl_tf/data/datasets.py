@@ -2,8 +2,8 @@
 
 import tensorflow as tf
 
+from aepsl_tf.classes import VOID
 from aepsl_tf.data import records, transforms
-from aepsl_tf.data.voc import VOID
 
 
 def parse(family, record):
@@ -53,6 +53,14 @@ def picture(row, fill):
 def fill_pixel(images_family):
     """The training split's mean pixel, uint8 RGB `[3]`: what erased pixels become."""
     return tf.cast(tf.round(tf.constant(images_family.facts["mean_pixel"])), tf.uint8)
+
+
+def open_training_split(run_dir, split, step):
+    """(family M_step is trained on, mean pixel to fill erased regions with)."""
+    images = records.Family(run_dir.family(split, "images"))
+    fill = fill_pixel(images)
+    family = images if step == 1 else records.Family(run_dir.training_images(split, step))
+    return family, fill
 
 
 def _order_seed(config, epoch):

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from aepsl_tf.data import runners, tfrecord
 from aepsl_tf.errors import InputError
-from aepsl_tf.run_dir import to_json, write_atomic
+from aepsl_tf.files import to_json, write_atomic
 
 # Kinds: bytes and int are one value, the plurals a list of any length; text is UTF-8 bytes.
 _IMAGE = {

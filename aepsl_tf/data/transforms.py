@@ -6,7 +6,7 @@ first layer makes BGR minus mean of them (`backbones.CaffeInput`).
 
 import tensorflow as tf
 
-from aepsl_tf.data.voc import VOID
+from aepsl_tf.classes import VOID
 
 INPUT_MEAN = (122.675, 116.669, 104.008)
 """RGB mean of the network's input (DeepLab prototxt): what pictures are padded with."""

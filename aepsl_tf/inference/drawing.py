@@ -1,56 +1,16 @@
-"""Masks as palette PNGs, and pictures for people: overlays, heat maps, contact sheets."""
-
-import io
+"""Pictures for people: overlays, heat maps, contact sheets."""
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from aepsl_tf.data.voc import BACKGROUND, VOID
+from aepsl_tf.classes import BACKGROUND, VOID
 from aepsl_tf.errors import InputError
 
 _INK, _PAPER = (45, 45, 45), (255, 255, 255)
 _HATCH_PERIOD = 8  # pixels between the stripes of void
 _HOTTEST = 225  # turbo's bright red; beyond it the map darkens to brown
 _BORDER_SHADE = 0.3  # class borders keep this much of the picture's brightness
-
-
-def palette_png(mask, palette):
-    """A mask as a palette PNG; the same mask always gives the same bytes.
-
-    Args:
-      mask: uint8 `[H, W]` class ids.
-      palette: uint8 `[256, 3]` RGB.
-    """
-    picture = Image.fromarray(mask)
-    picture.putpalette(palette.tobytes())  # turns greyscale into palette mode, ids unchanged
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def read_mask_png(data, where):
-    """Class ids, uint8 `[H, W]`, of a palette or 8-bit greyscale PNG.
-
-    Args:
-      data: the file's bytes.
-      where: names the file in errors.
-    """
-    try:
-        picture = Image.open(io.BytesIO(data), formats=["PNG"])
-        picture.load()
-    except Exception as error:  # Pillow raises six kinds on broken files, not all its own
-        raise InputError(
-            f"{where}: cannot be read as a PNG ({error}); save the mask again as a palette PNG"
-        ) from error
-    # Pillow stretches greyscale of 1, 2 and 4 bits to 0..255, which would change the ids.
-    bits = data[24]  # the header's bit depth
-    if picture.mode != "P" and (picture.mode, bits) != ("L", 8):
-        raise InputError(
-            f"{where}: expected a palette or greyscale PNG of class ids, got mode {picture.mode} "
-            f"with {bits} bits a channel; save the ids themselves, not their colours"
-        )
-    return np.array(picture, dtype=np.uint8)
 
 
 def overlay(image, mask, palette, alpha=0.55):

@@ -5,8 +5,8 @@ import contextlib
 import tensorflow as tf
 
 from aepsl_tf.data import datasets, transforms
+from aepsl_tf.data.feature_cache import FeatureCache
 from aepsl_tf.data.records import Family
-from aepsl_tf.training.feature_cache import FeatureCache
 
 
 def prohibit(probabilities, scores, p):

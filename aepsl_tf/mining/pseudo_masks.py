@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from aepsl_tf.data.voc import BACKGROUND, VOID
+from aepsl_tf.classes import BACKGROUND, VOID
 
 
 def combine(regions, labels, saliency, background_threshold):

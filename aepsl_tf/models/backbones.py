@@ -5,8 +5,8 @@ Chen et al., "Semantic Image Segmentation with Deep Convolutional Nets and Fully
 fc6 as a dilated 3×3 convolution, fc7 as a 1×1. Output stride 8: 8k+1 pixels give k+1 cells.
 """
 
+import functools
 import itertools
-import os
 import zlib
 
 import h5py
@@ -42,23 +42,46 @@ class CaffeInput(keras.layers.Layer):
         return (images - tf.constant(INPUT_MEAN))[..., ::-1] * self.scale
 
 
+@functools.cache
+def _trains_dilated(dtype):
+    """Whether this machine trains dilated convolutions natively in a dtype, by trying.
+
+    A CPU does with oneDNN, and in half precision only where it has the instructions (bfloat16:
+    AVX-512); else TensorFlow raises at the first step.
+    """
+
+    @tf.function
+    def gradient(image, kernel):
+        return tf.gradients(tf.nn.conv2d(image, kernel, 1, "SAME", dilations=2), kernel)
+
+    with tf.init_scope():
+        try:
+            gradient(tf.ones([1, 5, 5, 1], dtype), tf.ones([3, 3, 1, 1], dtype))
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+            return False
+    return True
+
+
 @keras.saving.register_keras_serializable("aepsl_tf")
 class DilatedConv2D(keras.layers.Conv2D):
     """Conv2D whose dilation runs natively.
 
     On a CPU Keras goes through SpaceToBatch, which is slower and, in bfloat16, gives wrong bias
-    gradients. The native op trains on a CPU with oneDNN alone, and not in float16: there Keras's
-    way stays.
+    gradients. Half precision that the machine cannot train natively is computed in float32.
     """
 
     def convolution_op(self, inputs, kernel):
-        cpu = not tf.config.list_physical_devices("GPU")
-        onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
-        if cpu and (self.compute_dtype == "float16" or not onednn):
-            return super().convolution_op(inputs, kernel)
-        return tf.nn.conv2d(
-            inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate
-        )
+        native = max(self.dilation_rate) == 1 or _trains_dilated(self.compute_dtype)
+        if not native and self.compute_dtype != "float32":
+            inputs, kernel = tf.cast(inputs, tf.float32), tf.cast(kernel, tf.float32)
+            native = _trains_dilated("float32")
+        if native:
+            made = tf.nn.conv2d(
+                inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate
+            )
+        else:
+            made = super().convolution_op(inputs, kernel)
+        return tf.cast(made, self.compute_dtype)
 
 
 @keras.saving.register_keras_serializable("aepsl_tf")

@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from aepsl_tf.data.voc import VOID
+from aepsl_tf.classes import VOID
 
 
 def squared_label_loss(targets, scores):

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from aepsl_tf.data.voc import VOID
+from aepsl_tf.classes import VOID
 from aepsl_tf.models import backbones, losses
 from aepsl_tf.models.network import TwoPartNetwork, total
 

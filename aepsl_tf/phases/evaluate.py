@@ -8,15 +8,16 @@ import functools
 import numpy as np
 
 from aepsl_tf import config, config_flags
+from aepsl_tf.classes import BACKGROUND, VOID
 from aepsl_tf.data import encoding, records, runners
-from aepsl_tf.data.voc import BACKGROUND, VOID
 from aepsl_tf.errors import InputError
-from aepsl_tf.inference import crf, metrics
+from aepsl_tf.evaluation import metrics
+from aepsl_tf.files import to_json, write_atomic
+from aepsl_tf.inference import crf
 from aepsl_tf.inference.predictor import Predictor, prohibit, split_outputs
 from aepsl_tf.mining import regions
+from aepsl_tf.models import model_dir
 from aepsl_tf.phases import make_masks, train_segmenter
-from aepsl_tf.run_dir import to_json, write_atomic
-from aepsl_tf.training import train
 
 
 def run(settings, run_dir, workers=0):
@@ -47,7 +48,7 @@ def run(settings, run_dir, workers=0):
         measure = _regions
 
     def work(partial):
-        train.start_over()
+        model_dir.start_over()
         truth = records.Family(run_dir.ground_truth(split, "evaluate"))
         names = run_dir.classes().all_names()
         results = {
@@ -117,7 +118,7 @@ def _saliency(settings, run_dir, truth_key):
 
 
 def _model(settings, run_dir, truth, num_classes, workers):
-    model = train.load(run_dir.model(settings.model))
+    model = model_dir.load(run_dir.model(settings.model))
     if settings.with_tags and not model.has_scores:
         raise InputError(
             f"--with_tags: {settings.model} was trained with --psl=none and takes no scores"

@@ -5,7 +5,7 @@ python -m aepsl_tf.phases.export --run_dir=RUN --model=psl_plus_plus
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import runners
-from aepsl_tf.run_dir import to_json, write_atomic
+from aepsl_tf.files import to_json, write_atomic
 
 
 def run(settings, run_dir, workers=0):
@@ -33,9 +33,9 @@ def write(model, folder, settings):
 
     from aepsl_tf.data import transforms
     from aepsl_tf.inference.predictor import Predictor
-    from aepsl_tf.training import train
+    from aepsl_tf.models import model_dir
 
-    predictor = Predictor(train.load(model), settings.p, settings.pixel_limit)
+    predictor = Predictor(model_dir.load(model), settings.p, settings.pixel_limit)
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def serve_bytes(encoded):

@@ -5,10 +5,11 @@ python -m aepsl_tf.phases.mine_regions --run_dir=RUN --step=1 --threshold=0.2
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import datasets, encoding, records
+from aepsl_tf.data.feature_cache import FeatureCache
 from aepsl_tf.mining import erasing
 from aepsl_tf.mining.heatmaps import Heatmaps
-from aepsl_tf.training import strategies, train
-from aepsl_tf.training.feature_cache import FeatureCache
+from aepsl_tf.models import model_dir
+from aepsl_tf.training import strategies
 
 
 def run(settings, run_dir, workers=0):
@@ -23,9 +24,9 @@ def run(settings, run_dir, workers=0):
     inputs = [f"write_voc/{split}", f"train_classifier/step_{step}"]
 
     def work(partial):
-        train.start_over()
-        family, fill = train.open_training_split(run_dir, split, step)
-        model = train.load(run_dir.classifier(step))
+        model_dir.start_over()
+        family, fill = datasets.open_training_split(run_dir, split, step)
+        model = model_dir.load(run_dir.classifier(step))
         heatmaps = Heatmaps(model)
         cache = None
         if model.config.cache_features:

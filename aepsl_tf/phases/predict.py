@@ -12,7 +12,7 @@ from aepsl_tf.data import encoding, records, transforms
 from aepsl_tf.errors import InputError
 from aepsl_tf.inference import crf, drawing
 from aepsl_tf.inference.predictor import Predictor
-from aepsl_tf.training import train
+from aepsl_tf.models import model_dir
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
@@ -30,7 +30,7 @@ def run(settings, run_dir, workers=0):
     output = pathlib.Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
     palette = run_dir.classes().palette()
-    model = train.load(run_dir.model(settings.model))
+    model = model_dir.load(run_dir.model(settings.model))
     predictor = Predictor(model, settings.p, settings.pixel_limit)
     broken = []
     with records.progress(len(files), "predict") as bar:
@@ -43,7 +43,7 @@ def run(settings, run_dir, workers=0):
                 continue
             image = transforms.decode_image(encoded).numpy()
             mask = mask_of(predictor, image, settings)
-            (output / f"{file.stem}.png").write_bytes(drawing.palette_png(mask, palette))
+            (output / f"{file.stem}.png").write_bytes(encoding.palette_png(mask, palette))
             picture = drawing.overlay(image, mask, palette)
             (output / f"{file.stem}_overlay.png").write_bytes(encoding.rgb_png(picture))
             bar.update()

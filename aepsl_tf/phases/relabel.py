@@ -11,7 +11,7 @@ from aepsl_tf import config, config_flags
 from aepsl_tf.data import records
 from aepsl_tf.inference import crf
 from aepsl_tf.inference.predictor import Predictor, split_outputs
-from aepsl_tf.training import train
+from aepsl_tf.models import model_dir
 
 
 def run(settings, run_dir, workers=0):
@@ -20,8 +20,8 @@ def run(settings, run_dir, workers=0):
     inputs = [f"write_voc/{split}", f"train_segmenter/{settings.model}"]
 
     def work(partial):
-        train.start_over()
-        model = train.load(run_dir.model(settings.model))
+        model_dir.start_over()
+        model = model_dir.load(run_dir.model(settings.model))
         predictor = Predictor(model, settings.p, settings.pixel_limit)
         images = records.Family(run_dir.family(split, "images"))
         preset = crf.settings_of(settings) if settings.crf else None

@@ -10,8 +10,8 @@ from aepsl_tf.data import datasets, encoding, records, transforms
 from aepsl_tf.inference import drawing
 from aepsl_tf.inference.predictor import Predictor
 from aepsl_tf.mining.heatmaps import Heatmaps
+from aepsl_tf.models import model_dir
 from aepsl_tf.phases import make_masks
-from aepsl_tf.training import train
 
 _MODELS = ("psl_plus_plus", "psl", "no_psl")
 
@@ -32,14 +32,14 @@ def run(settings, run_dir, workers=0):
               *([truth_key] if has_truth else [])]  # fmt: skip
 
     def work(partial):
-        train.start_over()
+        model_dir.start_over()
         classes, names = run_dir.classes(), run_dir.classes().all_names()
         palette = classes.palette()
         rows = _chosen(run_dir, split, len(classes), settings.panel_images)
         cells = {index: [] for index in rows}
         fill = datasets.fill_pixel(records.Family(run_dir.family(split, "images")))
         for step in range(1, steps + 1):
-            heatmaps = Heatmaps(train.load(run_dir.classifier(step)))
+            heatmaps = Heatmaps(model_dir.load(run_dir.classifier(step)))
             family = records.Family(run_dir.training_images(split, step))
             for index, row in _rows(family, rows):
                 image = datasets.picture(row, fill).numpy()
@@ -51,7 +51,7 @@ def run(settings, run_dir, workers=0):
             overlays["S"] = records.Family(run_dir.masks(masks.split("/")[1]))
         if has_truth:
             overlays["truth"] = records.Family(run_dir.ground_truth(split, "report"))
-        predictor = Predictor(train.load(run_dir.model(model)), 0.1, 1 << 30) if model else None
+        predictor = Predictor(model_dir.load(run_dir.model(model)), 0.1, 1 << 30) if model else None
         pictures = {}
         for index, row in _rows(records.Family(run_dir.family(split, "images")), rows):
             image = transforms.decode_image(row["image/encoded"]).numpy()

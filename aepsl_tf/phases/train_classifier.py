@@ -4,6 +4,8 @@ python -m aepsl_tf.phases.train_classifier --run_dir=RUN --step=1
 """
 
 from aepsl_tf import config, config_flags
+from aepsl_tf.data import datasets
+from aepsl_tf.models import model_dir
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.training import pictures, strategies, train
 
@@ -21,12 +23,12 @@ def run(settings, run_dir, workers=0):
     strategy = strategies.get(settings.strategy)
 
     def work(partial):
-        train.start_over()  # before the scope, which does not outlive it
+        model_dir.start_over()  # before the scope, which does not outlive it
         with strategy.scope():
-            family, fill = train.open_training_split(run_dir, split, step)
+            family, fill = datasets.open_training_split(run_dir, split, step)
             model = Classifier(settings, len(run_dir.classes()))
             if previous:
-                train.load_weights(model, run_dir.classifier(step - 1))
+                model_dir.load_weights(model, run_dir.classifier(step - 1))
             else:
                 model.load_pretrained(settings.weights)
             draw = pictures.classifier_heatmaps(family, fill, run_dir.classes())

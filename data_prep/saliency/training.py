@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from aepsl_tf.data import encoding, runners
 from aepsl_tf.errors import InputError
-from aepsl_tf.inference import metrics
+from aepsl_tf.evaluation import metrics
 from data_prep.saliency import drfi, forest, methods
 
 PURE = 0.8

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from aepsl_tf.classes import VOID
 from aepsl_tf.data import encoding, transforms
-from aepsl_tf.data.voc import VOID
 
 
 def picture(height, width, seed=0):

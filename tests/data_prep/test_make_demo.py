@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aepsl_tf.data.voc import ClassSet
+from aepsl_tf.classes import ClassSet
 from aepsl_tf.errors import InputError
 from data_prep import make_demo
 

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from aepsl_tf import config as configs
+from aepsl_tf.classes import VOID, ClassSet
 from aepsl_tf.data import encoding, records, transforms
-from aepsl_tf.data.voc import VOID, ClassSet
 from aepsl_tf.mining import cam, erasing, pseudo_masks, regions
 from aepsl_tf.mining.heatmaps import Heatmaps
 from aepsl_tf.models.classifier import Classifier

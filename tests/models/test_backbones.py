@@ -125,16 +125,20 @@ def test_pool5a_divides_by_nine_at_the_borders():
     np.testing.assert_allclose(out, [[4, 6, 6, 4], [6, 9, 9, 6], [4, 6, 6, 4]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("onednn", ["0", "1"])
-def test_dilated_convolution_is_keras_s(onednn, monkeypatch):
-    if onednn == "1" and os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
-        pytest.skip("TensorFlow runs without oneDNN: the native op cannot train on a CPU")
-    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", onednn)
+@pytest.mark.parametrize("trains", ["what the machine can", "float32 alone", "nothing"])
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_dilated_convolution_is_keras_s(trains, dtype, monkeypatch):
+    """On machines of every kind; the truth is Keras's way in float32, which is right."""
+    if trains != "what the machine can":
+        monkeypatch.setattr(
+            backbones, "_trains_dilated", lambda d: trains == "float32 alone" and d == "float32"
+        )
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=[2, 9, 11, 3]).astype(np.float32))
     weigh = rng.normal(size=[2, 9, 11, 4]).astype(np.float32)
-    ours = backbones.DilatedConv2D(4, 3, padding="same", dilation_rate=2, activation="relu")
-    theirs = keras.layers.Conv2D(4, 3, padding="same", dilation_rate=2, activation="relu")
+    # No ReLU: where rounding turns one off its gradient is another.
+    ours = backbones.DilatedConv2D(4, 3, padding="same", dilation_rate=2, dtype=dtype)
+    theirs = keras.layers.Conv2D(4, 3, padding="same", dilation_rate=2)
     ours.build(x.shape)
     theirs.build(x.shape)
     theirs.set_weights(ours.get_weights())
@@ -142,12 +146,13 @@ def test_dilated_convolution_is_keras_s(onednn, monkeypatch):
     for layer in (ours, theirs):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            out = layer(x)
+            out = tf.cast(layer(x), tf.float32)
             loss = tf.reduce_sum(out * weigh)
         variables = [x, *(w.value for w in layer.weights)]
         results.append([out, *tape.gradient(loss, variables)])
+    near = 1e-5 if dtype == "float32" else 0.02  # relative distance; the known fault is .23 to .7
     for one, other in zip(*results, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+        assert np.linalg.norm(one - other) < near * np.linalg.norm(other)
 
 
 def test_decimate_by_hand():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aepsl_tf.data.voc import VOID
+from aepsl_tf.classes import VOID
 from aepsl_tf.models import losses
 
 LOGITS = np.array([[[[0.0, 0.0], [2.0, 0.0]], [[0.0, 3.0], [1.0, 1.0]]]], np.float32)

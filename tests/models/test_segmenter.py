@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from aepsl_tf import config as configs
-from aepsl_tf.data.voc import VOID
+from aepsl_tf.classes import VOID
 from aepsl_tf.models import losses
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.models.segmenter import PslWarmup, Segmenter

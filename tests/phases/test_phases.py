@@ -15,7 +15,8 @@ from PIL import Image
 from aepsl_tf import config
 from aepsl_tf.data import encoding, records
 from aepsl_tf.errors import InputError
-from aepsl_tf.inference import metrics
+from aepsl_tf.evaluation import metrics
+from aepsl_tf.models import model_dir
 from aepsl_tf.phases import (
     evaluate,
     export,
@@ -26,7 +27,6 @@ from aepsl_tf.phases import (
     train_segmenter,
 )
 from aepsl_tf.run_dir import RunDir
-from aepsl_tf.training import train
 from data_prep import write_saliency, write_voc
 from data_prep.saliency import methods
 
@@ -79,7 +79,7 @@ def pictures(tmp_path):
 
 def _enliven(run_dir, name, picture):
     """Changes a model's last layers so that its masks hold several classes."""
-    model = train.load(run_dir.model(name))
+    model = model_dir.load(run_dir.model(name))
     image = np.array(Image.open(picture).resize((33, 33)), np.float32)
     logits = model(image[None])["logits"].numpy()
     scale = 5 / logits.std((0, 1, 2))

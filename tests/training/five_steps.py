@@ -22,8 +22,8 @@ def main(strategy, folder, ports="", task=0):
     import tensorflow as tf
 
     from aepsl_tf import config as configs
+    from aepsl_tf.classes import VOID
     from aepsl_tf.data import datasets
-    from aepsl_tf.data.voc import VOID
     from aepsl_tf.models.classifier import Classifier
     from aepsl_tf.models.segmenter import Segmenter
     from aepsl_tf.training import loop, solver, strategies

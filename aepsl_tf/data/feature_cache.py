@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from aepsl_tf.classes import VOID
 from aepsl_tf.data import datasets, records, transforms
-from aepsl_tf.data.voc import VOID
-from aepsl_tf.run_dir import to_json
+from aepsl_tf.files import to_json
 
 _CHUNK, _BATCH = 64, 8  # images a file, images a forward pass
 

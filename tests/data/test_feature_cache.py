@@ -9,11 +9,10 @@ import tensorflow as tf
 
 from aepsl_tf import config as configs
 from aepsl_tf import run_dir
-from aepsl_tf.data import datasets, encoding, records, transforms
-from aepsl_tf.data.voc import VOID
+from aepsl_tf.classes import VOID
+from aepsl_tf.data import datasets, encoding, feature_cache, records, transforms
+from aepsl_tf.data.feature_cache import FeatureCache
 from aepsl_tf.models.classifier import Classifier
-from aepsl_tf.training import feature_cache
-from aepsl_tf.training.feature_cache import FeatureCache
 
 IMAGES, CHUNK = 18, 8
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from aepsl_tf.data.voc import VOID
+from aepsl_tf.classes import VOID
 from aepsl_tf.errors import InputError
-from aepsl_tf.inference.metrics import (
+from aepsl_tf.evaluation.metrics import (
     Confusion,
     Saliency,
     confusion_matrix,

@@ -5,7 +5,7 @@ IoU = TP / (TP + FP + FN) of a class, summed over the pixels of all images (VOC 
 
 import numpy as np
 
-from aepsl_tf.data.voc import VOID
+from aepsl_tf.classes import VOID
 from aepsl_tf.errors import InputError
 
 
