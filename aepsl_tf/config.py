@@ -41,6 +41,42 @@ class Config:
                 if f.metadata["identity"]}  # fmt: skip
 
 
+# -------------------------------------------------------------- what several phases have in common
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSplit(Config):
+    """The split whose tags are learned from."""
+
+    train_split: str = setting("train", "split that is trained on")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelLoss(Config):
+    """How classification scores are read, by both networks."""
+
+    label_loss: str = setting(
+        "softmax",
+        "reading of the squared label loss: softmax scores against tags divided by "
+        "their sum (HCP), or sigmoid scores against 0/1 tags",
+        paper="§3.2",
+        choices=("softmax", "sigmoid"),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation(Config):
+    """From a segmenter's output to a mask: the test policy, and the size it works at."""
+
+    p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0)
+    pixel_limit: int = setting(
+        4_000_000,
+        "larger images are segmented at this many pixels and scaled back",
+        unit="pixels",
+        low=4096,
+    )
+
+
 # ---------------------------------------------------------------------------- data preparation
 
 
@@ -79,10 +115,9 @@ class WriteVoc(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class WriteSaliency(Config):
+class WriteSaliency(TrainSplit):
     """Saliency maps of the training images, for background cues."""
 
-    train_split: str = setting("train", "split that is trained on")
     method: str = setting(
         "drfi",
         "saliency method; folder imports maps, onnx runs a network (--onnx_model)",
@@ -119,10 +154,9 @@ class TrainSaliency(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class WriteErased(Config):
+class WriteErased(TrainSplit):
     """The erased training images of one step (step ≥ 2): I_t = I with F_1…F_{t−1} filled."""
 
-    train_split: str = setting("train", "split that is trained on")
     step: int = setting(1, "erase step t", paper="Algorithm 1", low=1)
 
 
@@ -224,18 +258,10 @@ class Solver(Devices):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainClassifier(Network, Solver):
+class TrainClassifier(Network, Solver, TrainSplit, LabelLoss):
     """M_t of Algorithm 1, trained on the images as erased before step t."""
 
-    train_split: str = setting("train", "split that is trained on")
     step: int = setting(1, "erase step t", paper="Algorithm 1", low=1)
-    label_loss: str = setting(
-        "softmax",
-        "reading of the squared label loss: softmax scores against tags divided by "
-        "their sum (HCP), or sigmoid scores against 0/1 tags",
-        paper="§3.2",
-        choices=("softmax", "sigmoid"),
-    )
     start_from: str = setting(
         "weights",
         "where M_t starts for t > 1: --weights, or M_{t−1}",
@@ -244,10 +270,9 @@ class TrainClassifier(Network, Solver):
 
 
 @dataclasses.dataclass(frozen=True)
-class MineRegions(Devices):
+class MineRegions(Devices, TrainSplit):
     """F_t: CAM heatmaps above a threshold."""
 
-    train_split: str = setting("train", "split that is trained on")
     step: int = setting(1, "erase step t", paper="Algorithm 1", low=1)
     threshold_rule: str = setting(
         "fraction_of_max",
@@ -260,10 +285,9 @@ class MineRegions(Devices):
 
 
 @dataclasses.dataclass(frozen=True)
-class MakeMasks(Config):
+class MakeMasks(TrainSplit):
     """S = F ∪ B with the three ignore rules."""
 
-    train_split: str = setting("train", "split that is trained on")
     merge_steps: int = setting(3, "erase steps merged into the masks", paper="§4.3.1", low=1)
     background_threshold: float = setting(
         0.12, "normalised saliency below which a pixel is background", paper="§4.1", low=0
@@ -274,10 +298,9 @@ class MakeMasks(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainSegmenter(Network, Solver):
+class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss):
     """The two-branch segmenter; --psl=none is vanilla LargeFOV."""
 
-    train_split: str = setting("train", "split that is trained on")
     name: str = setting("", "model name, RUN/NAME; default no_psl, branch_only or psl")
     masks: str = setting("", "masks to train on, RUN/masks/NAME; default those of --merge_steps")
     merge_steps: int = setting(3, "erase steps merged into the masks", paper="§4.3.1", low=1)
@@ -295,13 +318,6 @@ class TrainSegmenter(Network, Solver):
         choices=("predicted", "tags", "ones"),
     )
     classification_weight: float = setting(1.0, "λ of the squared label loss", low=0)
-    label_loss: str = setting(
-        "softmax",
-        "reading of the squared label loss: softmax scores against tags divided by "
-        "their sum (HCP), or sigmoid scores against 0/1 tags",
-        paper="§3.2",
-        choices=("softmax", "sigmoid"),
-    )
     pixel_norm: str = setting(
         "image",
         "J divides by the labelled pixels of each image (the paper) or of the batch (Caffe)",
@@ -323,28 +339,20 @@ class TrainSegmenter(Network, Solver):
 
 
 @dataclasses.dataclass(frozen=True)
-class Inference(Config):
+class Inference(Segmentation):
     """How a segmenter's output becomes a mask."""
 
-    p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0)
     crf: bool = setting(True, "clean masks with the dense CRF", paper="§4.1")
     crf_preset: str = setting(
         "deeplab", "CRF settings by name", choices=("deeplab", "oaa", "sec", "small")
     )
     crf_iterations: int = setting(10, "mean-field iterations", paper="DeepLab", low=1)
-    pixel_limit: int = setting(
-        4_000_000,
-        "larger images are segmented at this many pixels and scaled back",
-        unit="pixels",
-        low=4096,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
-class Relabel(Inference):
+class Relabel(Inference, TrainSplit):
     """The segmenter's own CRF-cleaned output on the training images, as masks for PSL++."""
 
-    train_split: str = setting("train", "split that is trained on")
     model: str = setting("psl", "segmenter of this run, RUN/MODEL")
     relabel_tags_only: bool = setting(
         False, "drop classes that are not among an image's tags before the masks are made"
@@ -352,10 +360,8 @@ class Relabel(Inference):
 
 
 @dataclasses.dataclass(frozen=True)
-class SupervisedMasks(Config):
+class SupervisedMasks(TrainSplit):
     """Copies ground truth to masks, for the supervised ceiling; the one training phase that may."""
-
-    train_split: str = setting("train", "split that is trained on")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -385,32 +391,23 @@ class Predict(Inference):
 
 
 @dataclasses.dataclass(frozen=True)
-class Export(Config):
+class Export(Segmentation):
     """A SavedModel with the signatures serve and serve_bytes."""
 
     model: str = setting("psl", "segmenter of this run, RUN/MODEL")
-    p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0)
-    pixel_limit: int = setting(
-        4_000_000,
-        "larger images are segmented at this many pixels and scaled back",
-        unit="pixels",
-        low=4096,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
-class Report(Config):
+class Report(Segmentation, TrainSplit):
     """One picture panel per class."""
 
-    train_split: str = setting("train", "split that is trained on")
     panel_images: int = setting(3, "training images in a class's panel", low=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Pipeline(Config):
+class Pipeline(TrainSplit):
     """Algorithm 1's loop and what the pipeline runs after it."""
 
-    train_split: str = setting("train", "split that is trained on")
     val_split: str = setting("val", "split that is evaluated on")
     max_steps: int = setting(4, "erase steps at most", paper="Algorithm 1", low=1)
     stop_loss: float = setting(

@@ -36,13 +36,10 @@ _PREFIXES = {config.TrainClassifier: "classifier_", config.TrainSegmenter: "segm
 
 
 def config_classes():
-    """All leaf config dataclasses, in the order they are written."""
+    """All leaf config dataclasses: those of phases, not the bases they share."""
     members = [c for _, c in inspect.getmembers(config, inspect.isclass)]
-    return [
-        c for c in members
-        if issubclass(c, config.Config) and c not in (config.Config, config.Devices, config.Network,
-                                                       config.Solver, config.Inference)
-    ]  # fmt: skip
+    configs = [c for c in members if issubclass(c, config.Config)]
+    return [c for c in configs if not c.__subclasses__()]
 
 
 def _define(name, field, default):

@@ -51,7 +51,9 @@ def run(settings, run_dir, workers=0):
             overlays["S"] = records.Family(run_dir.masks(masks.split("/")[1]))
         if has_truth:
             overlays["truth"] = records.Family(run_dir.ground_truth(split, "report"))
-        predictor = Predictor(model_dir.load(run_dir.model(model)), 0.1, 1 << 30) if model else None
+        predictor = model and Predictor(
+            model_dir.load(run_dir.model(model)), settings.p, settings.pixel_limit
+        )
         pictures = {}
         for index, row in _rows(records.Family(run_dir.family(split, "images")), rows):
             image = transforms.decode_image(row["image/encoded"]).numpy()
