@@ -310,7 +310,12 @@ class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss):
         paper="§3.2",
         choices=("none", "branch_only", "full"),
     )
-    psl_start_epoch: int = setting(0, "epochs before J(f, Ŝ) joins the loss", low=0)
+    psl_start: str = setting(
+        "auto",
+        "epochs before J(f, Ŝ) joins the loss (the paper: 0), or auto: until the training images' "
+        "own tags have a mean score of 0.8 of what they should; Ŝ from scores that are not ready "
+        "moves objects to the background",
+    )
     psl_scores: str = setting(
         "predicted",
         "v that weighs the maps in training: predicted, the tags, or all ones",
@@ -328,6 +333,8 @@ class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.psl_start != "auto" and not self.psl_start.isdecimal():
+            raise InputError(f"--psl_start={self.psl_start}: expected auto or a number of epochs")
         if self.accumulate > 1 and self.psl == "full" and self.pixel_norm == "batch":
             raise InputError(
                 "--accumulate needs --pixel_norm=image: the pixels that the online mask labels "

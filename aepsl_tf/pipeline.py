@@ -102,7 +102,7 @@ class Pipeline:
                 start = "psl" if self.settings.psl_plus_plus_from == "psl" else ""
                 changes |= {"masks": "relabelled", "start_model": start,
                             "psl": self.settings.psl_plus_plus,
-                            "psl_start_epoch": 0}  # fmt: skip
+                            "psl_start": "0"}  # fmt: skip
             elif name == "supervised":
                 self._do(supervised_masks, self.read(config.SupervisedMasks))
                 changes |= {"masks": "supervised", "psl": "none"}

@@ -27,7 +27,7 @@ SETTINGS = {
     "backbone": "vgg16_small", "weights": "none", "input": "warp", "input_size": 65,
     "freeze_through": "conv3", "cache_features": True, "fc6_dilation": 1, "optimizer": "adam",
     "epochs": 3, "global_batch": 8, "label_loss": "sigmoid", "threshold": 0.5,
-    "method": "spectral_residual", "max_steps": 2, "merge_steps": 2, "psl_start_epoch": 1,
+    "method": "spectral_residual", "max_steps": 2, "merge_steps": 2, "psl_start": "1",
     "crf_preset": "small", "checkpoint_seconds": 0.5,
 }  # fmt: skip
 

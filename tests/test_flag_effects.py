@@ -51,7 +51,7 @@ _INFERENCE = {"crf": False, "crf_preset": "sec", "crf_iterations": 1,
 CHANGES = {
     config.TrainClassifier: _NETWORK | {"step": 1, "start_from": "previous"},
     config.TrainSegmenter: _NETWORK
-    | {"masks": "relabelled", "merge_steps": 1, "psl": "none", "psl_start_epoch": 1,
+    | {"masks": "relabelled", "merge_steps": 1, "psl": "none", "psl_start": "1",
        "psl_scores": "tags", "classification_weight": 0.1, "pixel_norm": "batch",
        "start_model": "psl"},
     config.MineRegions: {"step": 2, "threshold": 0.7, "threshold_rule": "top_pixels"},

@@ -37,7 +37,7 @@ def _other(field):
     """A value that is not the default, and may stand for it."""
     special = {
         "input_size": 225, "threshold": 0.75, "pixel_limit": 8192, "input": "warp",
-        "freeze_through": "conv3", "cache_features": True,
+        "freeze_through": "conv3", "cache_features": True, "psl_start": "7",
     }  # fmt: skip
     if field.name in special:
         return special[field.name]

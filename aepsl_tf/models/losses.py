@@ -42,6 +42,21 @@ def label_targets(labels, reading):
     return tf.math.divide_no_nan(labels, tf.reduce_sum(labels, axis=-1, keepdims=True))
 
 
+def tag_score(targets, scores):
+    """How far the scores of an image's own tags have come: the mean of v_c / target_c, at most 1
+    each, over the tags; 1 when a classifier is sure of all of them. From tags alone.
+
+    Args:
+      targets: `label_targets` `[B, C]`; scores: v `[B, C]`.
+
+    Returns:
+      float32 `[B]` in 0..1, 0 where an image has no tag.
+    """
+    tagged = tf.cast(targets > 0, tf.float32)
+    shares = tf.minimum(tf.math.divide_no_nan(scores, targets), 1.0) * tagged
+    return tf.math.divide_no_nan(tf.reduce_sum(shares, -1), tf.reduce_sum(tagged, -1))
+
+
 def segmentation_loss(logits, mask):
     """J(f, S) (§3.2): cross-entropy over the labelled pixels of each image, by their number.
 

@@ -2,6 +2,7 @@
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from aepsl_tf.classes import VOID
 from aepsl_tf.models import backbones, losses
@@ -42,7 +43,7 @@ class Segmenter(TwoPartNetwork):
             )
             outputs["label_logits"] = self.fc8_cls(pooled)
         self.tuned = keras.Model(trunk.input, outputs, name="tuned")
-        # 0 during the warm-up of --psl_start_epoch, then 1; not a weight, nothing to save.
+        # 0 until `PslStart` lets Ŝ in, then 1; not a weight, nothing to save.
         self.psl_active = tf.Variable(0.0, trainable=False, name="psl_active")
 
     @property
@@ -86,7 +87,9 @@ class Segmenter(TwoPartNetwork):
         return tf.reduce_sum(losses.segmentation_loss(logits, mask)) / counts["images"]
 
     def objective(self, features, batch, counts):
-        """{"loss", "j", "label", "j_hat"}: the objective's parts, means over the global batch."""
+        """{"loss", "j", "label", "j_hat"}: the objective's parts, means over the global batch;
+        beside them "tag_score", how sure the branch is of the images' own tags.
+        """
         config, labels = self.config, batch["labels"]
         outputs = self.tuned(features, training=True)
         logits = outputs["logits"]
@@ -97,6 +100,8 @@ class Segmenter(TwoPartNetwork):
             targets = losses.label_targets(labels, config.label_loss)
             per_image = losses.squared_label_loss(targets, scores)
             parts["label"] = tf.reduce_sum(per_image * batch["present"]) / counts["images"]
+            sure = losses.tag_score(targets, tf.stop_gradient(scores))
+            parts["tag_score"] = tf.reduce_sum(sure * batch["present"]) / counts["images"]
             loss += config.classification_weight * parts["label"]
         if config.psl == "full":
             online = losses.prohibitive_mask(
@@ -110,8 +115,47 @@ class Segmenter(TwoPartNetwork):
         return {"loss": loss} | parts
 
 
-class PslWarmup(keras.callbacks.Callback):
-    """Lets J(f, Ŝ) join the loss at --psl_start_epoch."""
+READY = 0.8
+"""The mean `losses.tag_score` from which `--psl_start=auto` lets Ŝ in."""
+
+
+def psl_start(start, history):
+    """The epoch (from 0) that Ŝ joins the loss at, or None if it has not come yet.
+
+    Args:
+      start: --psl_start.
+      history: mean logs of the epochs so far; their "tag_score" decides for auto. So it is tags
+        alone that decide, and a run that is resumed decides the same.
+    """
+    if start != "auto":
+        return int(start)
+    ready = (e + 1 for e, logs in enumerate(history) if logs["tag_score"] >= READY)
+    return next(ready, None)
+
+
+class PslStart(keras.callbacks.Callback):
+    """Lets J(f, Ŝ) join the loss when --psl_start says, and says so."""
+
+    def on_train_begin(self, logs=None):
+        self.history = list((logs or {}).get("history", ()))
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.psl_active.assign(float(epoch >= self.model.config.psl_start_epoch))
+        start = psl_start(self.model.config.psl_start, self.history)
+        active = start is not None and epoch >= start
+        self.model.psl_active.assign(float(active))
+        if active and self.model.config.psl == "full" and epoch == start and self.history:
+            logging.info("Ŝ joins the loss from epoch %d on: the tags' mean score is %.2f",
+                         epoch + 1, self.history[-1]["tag_score"])  # fmt: skip
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.history.append(dict(logs))
+
+    def on_train_end(self, logs=None):
+        config = self.model.config
+        if config.psl == "full" and psl_start(config.psl_start, self.history[:-1]) is None:
+            logging.warning(
+                "Ŝ never joined the loss: the tags' mean score ended at %.2f, and --psl_start=auto "
+                "waits for %.1f. This is the network with its classification branch alone; train "
+                "longer (--epochs) or at another --learning_rate",
+                self.history[-1]["tag_score"], READY,
+            )  # fmt: skip

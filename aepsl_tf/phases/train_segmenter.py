@@ -9,7 +9,7 @@ from aepsl_tf import config, config_flags
 from aepsl_tf.data import datasets, records
 from aepsl_tf.errors import InputError
 from aepsl_tf.models import model_dir
-from aepsl_tf.models.segmenter import PslWarmup, Segmenter
+from aepsl_tf.models.segmenter import PslStart, Segmenter
 from aepsl_tf.phases import make_masks
 from aepsl_tf.training import pictures, strategies, train
 
@@ -57,7 +57,7 @@ def run(settings, run_dir, workers=0):
             else:
                 model.load_pretrained(settings.weights)
             draw = pictures.segmenter_overlays(families, run_dir.classes())
-            return train.train(model, families, fill, run_dir, key, partial, [PslWarmup()], draw)
+            return train.train(model, families, fill, run_dir, key, partial, [PslStart()], draw)
 
     return run_dir.phase(key, settings, inputs, run_dir.model(name), work, together=True)
 

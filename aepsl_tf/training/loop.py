@@ -155,7 +155,8 @@ def _fit(strategy, model, batches, images, config, directory, callbacks):
 
     calls = keras.callbacks.CallbackList(list(callbacks), model=model)
     calls.set_params({"epochs": config.epochs, "steps": steps, "images": images})
-    calls.on_train_begin({"epoch": state.epoch, "position": state.position})
+    begun = {"epoch": state.epoch, "position": state.position, "history": list(state.history)}
+    calls.on_train_begin(begun)
     model.stop_training = False
     traced = None
     for epoch in range(state.epoch, config.epochs):

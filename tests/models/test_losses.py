@@ -28,6 +28,16 @@ def test_squared_label_loss_softmax_by_hand():
     np.testing.assert_allclose(loss, [1 / 16 + 1 / 4 + 1 / 16], rtol=1e-6)
 
 
+def test_tag_score_by_hand():
+    labels = tf.constant([[1.0, 0, 1], [0, 1, 0], [0, 0, 0]])
+    scores = tf.constant([[0.9, 0.8, 0.2], [0.4, 0.3, 0.3], [0.9, 0.9, 0.9]])
+    sigmoid = losses.tag_score(losses.label_targets(labels, "sigmoid"), scores)
+    np.testing.assert_allclose(sigmoid, [(0.9 + 0.2) / 2, 0.3, 0], rtol=1e-6)
+    # Two tags: each should have half; one that takes more does not make up for the other.
+    softmax = losses.tag_score(losses.label_targets(labels, "softmax"), scores)
+    np.testing.assert_allclose(softmax, [(1 + 0.4) / 2, 0.3, 0], rtol=1e-6)
+
+
 def test_squared_label_loss_sigmoid_by_hand():
     labels = tf.constant([[1.0, 0.0], [0.0, 1.0]])
     logits = tf.constant([[0.0, math.log(3)], [-math.log(3), 0.0]])  # 1/2, 3/4; 1/4, 1/2

@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from aepsl_tf import config as configs
 from aepsl_tf.classes import VOID
+from aepsl_tf.errors import InputError
 from aepsl_tf.models import losses
 from aepsl_tf.models.classifier import Classifier
-from aepsl_tf.models.segmenter import PslWarmup, Segmenter
+from aepsl_tf.models.segmenter import PslStart, Segmenter
 from aepsl_tf.training import solver
 
 BASE = dict(backbone="vgg16_small", weights="none", input_size=33, dropout=0.0)
@@ -31,14 +32,14 @@ def batch(seed=0, count=2):
 
 
 def test_parts_of_each_mode():
-    keys = {"none": {"loss", "j"}, "branch_only": {"loss", "j", "label"},
-            "full": {"loss", "j", "label", "j_hat"}}  # fmt: skip
+    branch = {"loss", "j", "label", "tag_score"}
+    keys = {"none": {"loss", "j"}, "branch_only": branch, "full": branch | {"j_hat"}}
     for psl, expected in keys.items():
         model = segmenter(psl=psl)
         assert model.has_scores == (psl != "none")
         logs = model.train_step(batch())
         assert set(logs) == expected
-        parts = sum(float(v) for k, v in logs.items() if k != "loss")
+        parts = sum(float(v) for k, v in logs.items() if k not in ("loss", "tag_score"))
         np.testing.assert_allclose(float(logs["loss"]), parts, rtol=1e-6)
 
 
@@ -54,6 +55,7 @@ def test_first_step_s_losses_are_the_formulas():
         "j": np.mean(losses.segmentation_loss(outputs["logits"], data["mask"])),
         "j_hat": np.mean(losses.segmentation_loss(outputs["logits"], online)),
         "label": np.mean(label),
+        "tag_score": np.mean(np.minimum(tf.nn.softmax(outputs["label_logits"])[:, :2] * 2, 1)),
     }
     logs = model.train_step(data)
     for key, value in expected.items():
@@ -79,17 +81,51 @@ def test_classification_weight_scales_the_branch():
     )
 
 
-def test_warmup_lets_the_online_mask_in_at_its_epoch():
-    model = segmenter(psl_start_epoch=2)
-    callback = PslWarmup()
+def test_online_mask_joins_at_its_epoch():
+    model = segmenter(psl_start="2")
+    callback = PslStart()
     callback.set_model(model)
+    callback.on_train_begin()
     active = []
     for epoch in range(4):
         callback.on_epoch_begin(epoch)
         active.append(float(model.psl_active))
+        callback.on_epoch_end(epoch, {"tag_score": 0.0})
     assert active == [0, 0, 1, 1]
     model.psl_active.assign(0.0)
     assert float(model.train_step(batch())["j_hat"]) == 0
+
+
+@pytest.mark.parametrize("resumed", [0, 1, 2, 3])
+def test_online_mask_waits_for_the_scores_of_the_tags(resumed):
+    """auto: from the epoch after the first that ends ready, for good, and after a resume too."""
+    scores, active = [0.3, 0.81, 0.6, 0.9], []
+    model = segmenter(psl_start="auto")
+    callback = PslStart()
+    callback.set_model(model)
+    callback.on_train_begin({"history": [{"tag_score": s} for s in scores[:resumed]]})
+    for epoch in range(resumed, 4):
+        callback.on_epoch_begin(epoch)
+        active.append(float(model.psl_active))
+        callback.on_epoch_end(epoch, {"tag_score": scores[epoch]})
+    assert active == [0, 0, 1, 1][resumed:]
+
+
+def test_scores_that_never_get_ready_are_told(caplog):
+    callback = PslStart()
+    callback.set_model(segmenter(psl_start="auto"))
+    callback.on_train_begin()
+    for epoch, score in enumerate((0.3, 0.5, 0.9)):  # ready when there is no epoch left
+        callback.on_epoch_begin(epoch)
+        callback.on_epoch_end(epoch, {"tag_score": score})
+    with caplog.at_level("WARNING"):
+        callback.on_train_end()
+    assert "Ŝ never joined the loss" in caplog.text
+
+
+def test_start_that_is_no_number_is_refused():
+    with pytest.raises(InputError, match="--psl_start=soon: expected auto or a number of epochs"):
+        segmenter(psl_start="soon")
 
 
 def test_training_scores_are_chosen():

@@ -44,7 +44,7 @@ class Kill(keras.callbacks.Callback):
         self.at, self.epoch, self.begun = (epoch, step), None, None
 
     def on_train_begin(self, logs=None):
-        self.begun = logs
+        self.begun = {k: logs[k] for k in ("epoch", "position")}
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
