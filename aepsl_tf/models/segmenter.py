@@ -134,7 +134,7 @@ def psl_start(start, history):
 
 
 class PslStart(keras.callbacks.Callback):
-    """Lets J(f, Ŝ) join the loss when --psl_start says, and says so."""
+    """Lets J(f, Ŝ) join the loss of --psl=full when --psl_start says, and says so."""
 
     def on_train_begin(self, logs=None):
         self.history = list((logs or {}).get("history", ()))
@@ -143,7 +143,7 @@ class PslStart(keras.callbacks.Callback):
         start = psl_start(self.model.config.psl_start, self.history)
         active = start is not None and epoch >= start
         self.model.psl_active.assign(float(active))
-        if active and self.model.config.psl == "full" and epoch == start and self.history:
+        if active and epoch == start and self.history:
             logging.info("Ŝ joins the loss from epoch %d on: the tags' mean score is %.2f",
                          epoch + 1, self.history[-1]["tag_score"])  # fmt: skip
 
@@ -151,8 +151,7 @@ class PslStart(keras.callbacks.Callback):
         self.history.append(dict(logs))
 
     def on_train_end(self, logs=None):
-        config = self.model.config
-        if config.psl == "full" and psl_start(config.psl_start, self.history[:-1]) is None:
+        if psl_start(self.model.config.psl_start, self.history[:-1]) is None:
             logging.warning(
                 "Ŝ never joined the loss: the tags' mean score ended at %.2f, and --psl_start=auto "
                 "waits for %.1f. This is the network with its classification branch alone; train "

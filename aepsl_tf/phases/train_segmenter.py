@@ -57,7 +57,8 @@ def run(settings, run_dir, workers=0):
             else:
                 model.load_pretrained(settings.weights)
             draw = pictures.segmenter_overlays(families, run_dir.classes())
-            return train.train(model, families, fill, run_dir, key, partial, [PslStart()], draw)
+            online = [PslStart()] if settings.psl == "full" else []
+            return train.train(model, families, fill, run_dir, key, partial, online, draw)
 
     return run_dir.phase(key, settings, inputs, run_dir.model(name), work, together=True)
 
