@@ -17,7 +17,6 @@ import fcntl
 import gzip
 import hashlib
 import http.client
-import io
 import os
 import pathlib
 import posixpath
@@ -29,7 +28,6 @@ import urllib.parse
 import urllib.request
 
 import numpy as np
-import scipy.io
 from absl import logging
 
 from aepsl_tf import config, config_flags
@@ -37,6 +35,7 @@ from aepsl_tf.classes import VOC, VOID
 from aepsl_tf.data import encoding, records
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import write_atomic
+from data_prep import mat5
 
 OFFICIAL = (config.DownloadVoc().voc_md5, config.DownloadVoc().sbd_md5)
 TRAIN_AUG = 10_582
@@ -205,14 +204,12 @@ def mat_mask(data, where):
       where: its name, for errors.
     """
     try:
-        mask = scipy.io.loadmat(io.BytesIO(data))["GTcls"]["Segmentation"][0, 0]
-        known = mask.dtype.kind in "iuf" and np.isin(mask, [*range(len(VOC) + 1), VOID]).all()
-    except Exception as error:  # SciPy raises a dozen kinds, all mean the same to the user
-        raise InputError(
-            f"{where}: expected an annotation of SBD, which holds GTcls.Segmentation "
-            f"({_line(error)}): give another --sbd_url"
-        ) from error
-    if not known or mask.ndim != 2 or not mask.size:
+        mask = mat5.read_field(data, "GTcls", "Segmentation")
+    except ValueError as error:
+        raise InputError(f"{where}: expected an annotation of SBD, which holds GTcls.Segmentation "
+                         f"({error}): give another --sbd_url") from error  # fmt: skip
+    known = [*range(len(VOC) + 1), VOID]
+    if mask.ndim != 2 or not mask.size or not np.isin(mask, known).all():
         raise InputError(
             f"{where}: GTcls.Segmentation: expected a picture of class ids 0..{len(VOC)}: "
             "give another --sbd_url"

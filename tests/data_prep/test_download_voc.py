@@ -665,9 +665,9 @@ def test_sbd_that_is_something_else(download, server):
         (annotation("e", Segmentation=np.full([3, 4], 21)), "0..20"),
         (annotation("e", Segmentation=np.full([3, 4], np.nan)), "0..20"),
         (annotation("e", Segmentation=np.zeros([3, 4, 3], np.uint8)), "0..20"),
-        (annotation("e", Segmentation="text"), "0..20"),
+        (annotation("e", Segmentation="text"), "no array"),
         (annotation("e", Segmentation=np.zeros([0, 0], np.uint8)), "0..20"),
-        (annotation("e", Segmentation=np.array([["a", 1]], object)), "0..20"),
+        (annotation("e", Segmentation=np.array([["a", 1]], object)), "no array"),
     ],
 )
 def test_bad_annotations(download, server, data, words):
