@@ -45,8 +45,8 @@ MAX_BYTES = 8 << 30
 """An archive's size at most, packed and unpacked; VOC's has 2.0 GB."""
 MAX_FILES = 200_000
 """Files and folders of an archive at most; VOC's has some 40,000."""
-MAX_FILE_BYTES = 4 << 20
-"""One file's size at most; it is held in memory. The archives' largest pictures have .3 MB."""
+MAX_FILE_BYTES = 64 << 20
+"""One file's size at most; it is held in memory. The archives' pictures have some .1 MB."""
 
 _TIMEOUT = 60.0  # seconds without a byte
 _CHUNK = 1 << 16
@@ -175,6 +175,8 @@ def _convert_sbd(archive, root, partial):
     for name, data in _files(archive, "benchmark_RELEASE/dataset"):
         parent, base = posixpath.split(name)
         stem, suffix = posixpath.splitext(base)
+        if base.startswith("."):  # what a Mac adds to archives
+            continue
         if name in ("train.txt", "val.txt"):
             lists[stem] = _ids(data, f"{archive}: {name}")
         elif (parent, suffix) == ("cls", ".mat"):
@@ -277,8 +279,7 @@ class _Bounded:
 def _files(path, top):
     """Yields (name, bytes) of each file below the folder `top` of a tar archive, gzipped or not.
 
-    Every member is checked, whether it lies there or not, and nothing is ever a link: one that
-    points into the archive is passed over.
+    Every member is checked, whether it lies there or not. Links are never made.
 
     Raises:
       InputError: a member leads out of the folder, is a device or too large; there are too many;
@@ -301,12 +302,15 @@ def _files(path, top):
                     if len(data) < member.size:
                         raise InputError("it ends within a file")
                     yield name.removeprefix(f"{top}/"), data
+                elif not (member.isreg() or member.isdir()):
+                    logging.warning("%s: %s is a link, passed over", path, name)
                 bar.update(packed.tell() - bar.n)
-            if file.last != bytes(tarfile.BLOCKSIZE):  # the reader takes any bad header for the end
-                raise InputError("it is damaged, or lacks its end")
+            if any(file.last):  # the reader takes a bad header for the end, which is zeros
+                raise InputError("it is damaged or cut")
         except Exception as error:  # tarfile and gzip raise a dozen kinds on damaged files
             raise InputError(
-                f"{path}: cannot be unpacked ({_line(error)}): remove it to download it again"
+                f"{path}: cannot be unpacked ({_line(error)}): use another archive "
+                "(--voc_url, --sbd_url)"
             ) from error
 
 

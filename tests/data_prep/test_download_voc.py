@@ -94,7 +94,7 @@ def voc_files():
 def sbd_files():
     top = "benchmark_RELEASE/dataset"
     return (
-        {"benchmark_RELEASE/README": b"of no use here"}
+        {"benchmark_RELEASE/README": b"of no use here", f"{top}/cls/._a.mat": b"a Mac's"}
         | {f"{top}/cls/{id_}.mat": annotation(id_) for id_ in SBD_TRAIN + SBD_VAL}
         | {f"{top}/img/{id_}.jpg": picture(id_) for id_ in SBD_TRAIN + SBD_VAL}
         | {f"{top}/inst/noise.mat": NOISE}
@@ -585,11 +585,12 @@ def test_evil_archives_of_sbd(download, server, kind):
     assert not (root / "ImageSets/Segmentation/train_aug.txt").exists()
 
 
-def test_a_link_within_is_passed_over(download, server):
+def test_a_link_within_is_passed_over_and_told(download, server, caplog):
     link = member("VOCdevkit/VOC2012/JPEGImages/z.jpg", tarfile.SYMTYPE, "a.jpg")
     server.files["/voc.tar"] = voc_tar(link)
     names = {path.name for path in (download(sbd="none") / "JPEGImages").iterdir()}
     assert names == {f"{id_}.jpg" for id_ in "abcdefg"}
+    assert "z.jpg is a link" in caplog.text
 
 
 def test_too_many_files(download, monkeypatch):
@@ -629,7 +630,7 @@ DAMAGED = {
     "gzipped nothing": gzip.compress(b""),
     "bzip2": b"BZh9" + NOISE,
     "cut gzip": gzip.compress(VOC_TAR)[:-3000],
-    "no end": VOC_TAR[:-10240],
+    "cut in a header": VOC_TAR[: 3 * 512 + 300],
     "cut in a file": VOC_TAR[:200_000],
     "cut after a header": VOC_TAR[:512],
     "bad header": VOC_TAR[:1024] + b"?" * 512 + VOC_TAR[1536:],
