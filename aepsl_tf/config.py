@@ -52,6 +52,13 @@ class TrainSplit(Config):
 
 
 @dataclasses.dataclass(frozen=True)
+class Devkit(Config):
+    """The pictures, lists and masks as PASCAL VOC keeps them."""
+
+    voc_root: str = setting("", "VOC devkit folder, the one that holds JPEGImages")
+
+
+@dataclasses.dataclass(frozen=True)
 class LabelLoss(Config):
     """How classification scores are read, by both networks."""
 
@@ -91,10 +98,35 @@ class MakeDemo(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class WriteVoc(Config):
+class DownloadVoc(Devkit):
+    """VOC 2012 and SBD; where --voc_root is given, VOC is already there."""
+
+    download_dir: str = setting("", "folder for the archives and VOCdevkit/VOC2012")
+    sbd: str = setting(
+        "auto",
+        "SBD's masks and train_aug.txt: download adds them to the devkit; auto does where VOC is "
+        "downloaded, not where --voc_root is given",
+        paper="§4.1",
+        choices=("auto", "download", "none"),
+    )
+    keep_archives: bool = setting(True, "keep the archives after they are unpacked")
+    voc_url: str = setting(
+        "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+        "address of VOC 2012's archive",
+    )
+    voc_md5: str = setting("6cd6e144f989b92b3379bac3b3de84fd", "md5 of that archive")
+    sbd_url: str = setting(
+        "http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
+        "benchmark.tgz",
+        "address of SBD's archive",
+    )
+    sbd_md5: str = setting("82b4d87ceb2ed10f6038a1cba92111cb", "md5 of that archive")
+
+
+@dataclasses.dataclass(frozen=True)
+class WriteVoc(Devkit):
     """A VOC devkit → `images` and, apart from it, `ground_truth`."""
 
-    voc_root: str = setting("", "VOC devkit folder, the one that holds JPEGImages")
     split: str = setting("train", "split: ImageSets/Segmentation/SPLIT.txt; names the data too")
     ids_file: str = setting("", "file with one image id a line, in place of the split's own list")
     classes_file: str = setting("", "JSON class list; default: VOC_ROOT/classes.json, else VOC's")

@@ -335,10 +335,13 @@ def _write_shard(own, family, counts, items, make, index):
         write_atomic(own / f"{index:05d}.error", str(error))
 
 
-def progress(total, description, unit="image"):
-    """The one progress bar: rate and time left, quiet enough for a log file."""
-    return tqdm(total=total, desc=description, unit=unit, mininterval=1.0, maxinterval=30.0,
-                dynamic_ncols=True, smoothing=0.05)  # fmt: skip
+def progress(total, description, unit="image", done=0):
+    """The one progress bar: rate and time left, quiet enough for a log file; B shows as kB, MB.
+
+    `done` of the total were there before.
+    """
+    return tqdm(total=total, desc=description, unit=unit, unit_scale=unit == "B", initial=done,
+                mininterval=1.0, maxinterval=30.0, dynamic_ncols=True, smoothing=0.05)  # fmt: skip
 
 
 def split_counts(images, shards):
