@@ -1,45 +1,65 @@
 """The tf.data chains: records in, batches out, each chain in one place."""
 
+import contextlib
+import re
+
+import numpy as np
 import tensorflow as tf
 
 from aepsl_tf.classes import VOID
-from aepsl_tf.data import records, transforms
+from aepsl_tf.data import encoding, order, records, transforms
+from aepsl_tf.errors import InputError
+
+_PICTURE = ("image/encoded", "erased/png")
+_BLANK = {
+    "image/encoded": encoding.rgb_png(np.zeros([1, 1, 3], np.uint8)),
+    "erased/png": encoding.grey_png(np.zeros([1, 1], bool)),
+    "image/labels": [],
+    "mask/png": encoding.grey_png(np.full([1, 1], VOID, np.uint8)),
+}
+"""What rows that do not count hold: no label, a mask without a labelled pixel."""
 
 
-def parse(family, record):
-    """`records.decode` inside a tf.data graph: scalars, and dense vectors for the plural kinds."""
-    features = {
-        name: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
-        if kind == "ints"
-        else tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
-        if kind == "bytes_list"
-        else tf.io.FixedLenFeature([], tf.int64 if kind == "int" else tf.string)
-        for name, kind in records.SCHEMAS[family].items()
-    }
-    return tf.io.parse_single_example(record, features)
+def record_reader(families, fields):
+    """`read(row) -> {field: tensor}`, inside a graph: fields of the records of one image.
+
+    Only the image's own records are read. For a row that is not present none are.
+
+    Args:
+      families: of one split.
+      fields: some of `_BLANK`'s; those that none of the families has are left out.
+    """
+    fields = [k for k in fields if any(k in records.SCHEMAS[family.name] for family in families)]
+    lists = [isinstance(_BLANK[name], list) for name in fields]
+
+    def values(image, present):
+        row = records.zipped_at(families, int(image)) if present else _BLANK
+        return [
+            np.array(row[k], np.int64 if ids else object)
+            for k, ids in zip(fields, lists, strict=True)
+        ]
+
+    def read(row):
+        types = [tf.int64 if ids else tf.string for ids in lists]
+        found = tf.numpy_function(values, [row["image"], row["present"]], types)
+        return {
+            name: tf.ensure_shape(value, [None] if ids else [])
+            for name, value, ids in zip(fields, found, lists, strict=True)
+        }
+
+    return read
 
 
-def dataset(families):
-    """tf.data of undecoded, zipped records: a tuple of serialised strings an image."""
-    parts = [
-        # A shard cut between two records fails too, where zip would just end early.
-        tf.data.TFRecordDataset(f.shards()).apply(tf.data.experimental.assert_cardinality(f.images))
-        for f in families
-    ]
-    return tf.data.Dataset.zip(tuple(parts))
-
-
-def parse_zipped(families, records):
-    """Merges the zipped records of `dataset` into one dictionary and checks their ids agree."""
-    parsed = [parse(f.name, r) for f, r in zip(families, records, strict=True)]
-    merged = {}
-    for part in parsed:
-        check = tf.debugging.assert_equal(
-            part["image/id"], parsed[0]["image/id"], "record families are not aligned"
-        )
-        with tf.control_dependencies([check] if check is not None else []):
-            merged |= {k: tf.identity(v) for k, v in part.items()}
-    return merged
+@contextlib.contextmanager
+def bad_input():
+    """An `InputError` that was raised inside tf.data comes out as itself, in one line."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"InputError: (.+)", str(error))
+        if not found:
+            raise
+        raise InputError(found[1]) from None
 
 
 def picture(row, fill):
@@ -63,98 +83,113 @@ def open_training_split(run_dir, split, step):
     return family, fill
 
 
-def _order_seed(config, epoch):
-    return (config.seed * 1_000_003 + epoch) % 2**31
+def _rows(batches, size):
+    """tf.data of single rows from a generator of `size` rows at a time (see `order.batches`)."""
+    signature = {
+        "image": tf.TensorSpec([size], tf.int64),
+        "mirror": tf.TensorSpec([size], tf.bool),
+        "crop": tf.TensorSpec([size, 2], tf.int32),
+        "present": tf.TensorSpec([size], tf.bool),
+    }
+    return tf.data.Dataset.from_generator(batches, output_signature=signature).unbatch()
 
 
-def replica_batches(rows, load, images, global_batch, position, context):
-    """One epoch's batches for the replicas of one input pipeline.
+def replica_batches(load, images, global_batch, seed, epoch, position, context):
+    """Batches for the replicas of one input pipeline, from the given one on, epoch after epoch.
 
-    Replica r of R takes the r-th R-th of each global batch. Every batch has its full size, so
-    that one graph serves and every replica takes equally many steps: what fills the last one is
-    marked as not "present", and its mask is void.
+    It never ends, so that one chain, traced once, serves a whole training. Every batch has its
+    full size, so that one graph serves and every replica takes equally many steps.
 
     Args:
-      rows: tf.data of the epoch's rows in order, cheap to leave out.
-      load: `load(place, row) -> {name: tensor}`; place int64 is the row's in the epoch.
-      images: rows an epoch.
-      position: global batches to leave out.
+      load: `load(row) -> {name: tensor}` of one row of `order.batches`, inside a graph.
+      images, global_batch, seed, epoch, position: see `order.batches`.
       context: `tf.distribute.InputContext`.
 
     Returns:
-      tf.data of dictionaries `[B', …]` with "present" float32 `[B']` of 0 and 1: for each step
-      one a replica of this pipeline, in turn.
+      tf.data of dictionaries `[B', …]` with "present" float32 `[B']`, 0 where a row does not
+      count: for each step one a replica of this pipeline, in turn.
     """
-    steps = -(-images // global_batch)
-    here = global_batch // context.num_input_pipelines
-    share = context.get_per_replica_batch_size(global_batch)
+    pipelines = context.num_input_pipelines
 
-    def load_or_fill(place, row):
-        batch, present = load(place, row), place < images
-        if "mask" in batch:
-            batch["mask"] = tf.where(present, batch["mask"], VOID)
-        return batch | {"present": tf.cast(present, tf.float32)}
+    def rows():
+        return order.batches(
+            images, global_batch, seed, epoch, position, context.input_pipeline_id, pipelines
+        )
 
     return (
-        rows.repeat()
-        .take(steps * global_batch)
-        .enumerate()
-        # Before the decoding: resuming, and what other workers load, costs only the reading.
-        .skip(position * global_batch)
-        .filter(lambda place, row: place % global_batch // here == context.input_pipeline_id)
-        .map(load_or_fill, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(share, drop_remainder=True)
+        _rows(rows, global_batch // pipelines)
+        .map(
+            lambda row: load(row) | {"present": tf.cast(row["present"], tf.float32)},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        .batch(context.get_per_replica_batch_size(global_batch), drop_remainder=True)
+        # Else a strategy asks before each step, of every worker, whether there is a next one.
+        .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         .prefetch(2)
-    )  # fmt: skip
+    )
 
 
-def training_batches(families, config, num_classes, fill, epoch, position, context):
-    """One epoch of training batches from batch `position` on, a pure function of its arguments.
+def training_batches(families, config, num_classes, fill, epoch, position, context, cache=None):
+    """Training batches from batch `position` of `epoch` on, a pure function of its arguments.
 
     Args:
       families: the images (or erased) family and, for the segmenter, the masks family.
       config: `config.TrainClassifier` or `config.TrainSegmenter`.
       fill: see `fill_pixel`.
       context: see `replica_batches`.
+      cache: a filled `FeatureCache` of the pictures, whose features then stand in for them.
 
     Returns:
-      tf.data of {"image" float32 `[B, s, s, 3]`, "labels" `[B, C]`, "mask" uint8 `[B, h, w]`,
-      "present" `[B]`}.
+      tf.data of {"image" float32 `[B, s, s, 3]` or "features" `[B, h, w, C']`, "labels"
+      `[B, C]`, "mask" uint8 `[B, h, w]`, "present" `[B]`}, without end.
     """
-    seed = _order_seed(config, epoch)
-    mirror_draws = tf.constant([0, 1 << 32], tf.int64)  # other draws than the crop's
+    read = record_reader(families, ["image/labels", "mask/png", *(() if cache else _PICTURE)])
 
-    def load(index, parts):
-        row = parse_zipped(families, parts)
-        draws = tf.stack([tf.constant(seed, tf.int64), index])
-        image = picture(row, fill)
-        mask = transforms.decode_mask(row["mask/png"]) if "mask/png" in row else None
+    def shown(row, whole, crop, warp):
+        """A whole picture or mask as the network gets to see it, by the row's draws."""
         if config.input == "crop":
-            image, mask = transforms.random_crop(image, config.input_size, draws, mask)
+            seen = crop(whole, config.input_size, row["crop"])
         else:
-            image = transforms.warp(image, config.input_size)
-            mask = None if mask is None else transforms.warp_mask(mask, config.input_size)
-        image, mask = transforms.random_mirror(image, draws + mirror_draws, mask)
-        batch = {"image": image,
-                 "labels": transforms.multi_hot(row["image/labels"], num_classes)}  # fmt: skip
-        return batch if mask is None else batch | {"mask": transforms.network_mask(mask)}
+            seen = warp(whole, config.input_size)
+        return transforms.mirror(seen, row["mirror"])
+
+    def load(row):
+        record = read(row)
+        batch = {"labels": transforms.multi_hot(record["image/labels"], num_classes)}
+        if cache:
+            batch["features"] = cache.load(row)
+        else:
+            image = picture(record, fill)
+            batch["image"] = shown(row, image, transforms.crop, transforms.warp)
+        if "mask/png" in record:
+            mask = transforms.decode_mask(record["mask/png"])
+            seen = shown(row, mask, transforms.crop_mask, transforms.warp_mask)
+            batch["mask"] = transforms.network_mask(seen)
+        return batch
 
     images = families[0].images
-    # Undecoded records are small, so the whole split can be shuffled.
-    rows = dataset(families).shuffle(images, seed=seed, reshuffle_each_iteration=False)
-    return replica_batches(rows, load, images, config.global_batch, position, context)
+    return replica_batches(load, images, config.global_batch, config.seed, epoch, position, context)
 
 
-def warped_pictures(family, size, fill, batch, first=0):
-    """A family's pictures in order from `first` on, warped: float32 `[B, size, size, 3]`."""
+def warped_pictures(family, size, fill, batch, numbers):
+    """A family's pictures by their numbers, warped.
 
-    def load(*parts):
-        return transforms.warp(picture(parse_zipped([family], parts), fill), size)
+    Args:
+      numbers: `numbers()` yields ints, `batch` at a time; those from `family.images` on give
+        blank pictures.
+
+    Returns:
+      tf.data of {"image": int64 `[batch]` number; "picture": float32 `[batch, size, size, 3]`}.
+    """
+    read = record_reader([family], _PICTURE)
+
+    def load(number):
+        row = read({"image": number, "present": number < family.images})
+        return {"image": number, "picture": transforms.warp(picture(row, fill), size)}
 
     return (
-        dataset([family])
-        .skip(first)
+        tf.data.Dataset.from_generator(numbers, output_signature=tf.TensorSpec([], tf.int64))
         .map(load, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch)
+        .batch(batch, drop_remainder=True)
         .prefetch(2)
     )

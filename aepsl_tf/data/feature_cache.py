@@ -6,6 +6,7 @@ where it stopped.
 """
 
 import hashlib
+import itertools
 import os
 import shutil
 
@@ -13,8 +14,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from aepsl_tf.classes import VOID
-from aepsl_tf.data import datasets, records, transforms
+from aepsl_tf.data import datasets, records
 from aepsl_tf.files import to_json
 
 _CHUNK, _BATCH = 64, 8  # images a file, images a forward pass
@@ -38,7 +38,6 @@ class FeatureCache:
         channels = model.frozen.output.shape[-1]
         self.shape = (1 + mirrored, cells, cells, channels)
         self.directory = run_dir.cache / self._key(run_dir.digest_of(family.directory))
-        self._chunks = None
 
     def _key(self, pictures):
         config, weights = self.model.config, hashlib.sha256()
@@ -60,89 +59,73 @@ class FeatureCache:
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         count = -(-self.family.images // _CHUNK)
-        paths = [self.directory / f"{i:05d}.npy" for i in range(count)]
-        if not all(path.exists() for path in paths):
+        missing = [chunk for chunk in range(count) if not self._path(chunk).exists()]
+        if missing:
             logging.info("feature cache: %.2f GB in %s", self.bytes() / 1e9, self.directory)
+            first = worker * len(missing) // workers
             with records.progress(self.family.images, "features of the frozen trunk") as bar:
-                first = worker * count // workers
-                self._fill(paths, first, count, worker, bar)
-                self._fill(paths, 0, first, worker, bar)
-        self._chunks = [np.load(path, mmap_mode="r") for path in paths]
+                bar.update(sum(self._size(chunk) for chunk in set(range(count)) - set(missing)))
+                self._fill([*missing[first:], *missing[:first]], worker, bar)
         return self
 
-    def _fill(self, paths, first, last, worker, bar):
-        """Chunks first…last−1; those that an earlier try or another worker made stay."""
-        while first < last and paths[first].exists():
-            bar.update(min(_CHUNK, self.family.images - first * _CHUNK))
-            first += 1
-        if first == last:
-            return
+    def _path(self, chunk):
+        return self.directory / f"{chunk:05d}.f32"
 
-        @tf.function(reduce_retracing=True)
+    def _size(self, chunk):
+        """Images in a chunk."""
+        return min(_CHUNK, self.family.images - chunk * _CHUNK)
+
+    def _fill(self, chunks, worker, bar):
+        """Computes these chunks in turn, but for those that another worker makes meanwhile."""
+
+        def numbers():
+            for chunk in chunks:
+                if not self._path(chunk).exists():
+                    full = -(-self._size(chunk) // _BATCH) * _BATCH  # no batch has two chunks
+                    yield from range(chunk * _CHUNK, chunk * _CHUNK + full)
+
+        @tf.function
         def frozen(images):
             views = [images, images[:, :, ::-1]] if self.mirrored else [images]
             features = [self.model.frozen(view, training=False) for view in views]
             return tf.cast(tf.stack(features, axis=1), tf.float32)
 
-        pictures = iter(
-            datasets.warped_pictures(self.family, self.size, self.fill, _BATCH, first * _CHUNK)
-        )
-        for index in range(first, last):
-            images = min(_CHUNK, self.family.images - index * _CHUNK)
-            batches = [next(pictures) for _ in range(-(-images // _BATCH))]
-            if not paths[index].exists():
-                beside = paths[index].with_name(f"{paths[index].stem}.{worker}.tmp")
+        pictures = datasets.warped_pictures(self.family, self.size, self.fill, _BATCH, numbers)
+
+        def chunk_of(batch):
+            return int(batch["image"][0]) // _CHUNK
+
+        with datasets.bad_input():
+            for chunk, batches in itertools.groupby(pictures, chunk_of):
+                beside = self._path(chunk).with_suffix(f".{worker}.tmp")
                 with open(beside, "wb") as file:
-                    np.save(file, np.concatenate([frozen(batch).numpy() for batch in batches]))
-                os.replace(beside, paths[index])
-            bar.update(images)
+                    for batch in batches:
+                        present = batch["image"].numpy() < self.family.images
+                        frozen(batch["picture"]).numpy()[present].astype("<f4").tofile(file)
+                os.replace(beside, self._path(chunk))
+                bar.update(self._size(chunk))
 
     def __getitem__(self, item):
-        """Features `[h, w, C]` of (image, view)."""
+        """Features float32 `[h, w, C]` of (image, view), read from disk."""
         image, view = item
-        return self._chunks[image // _CHUNK][image % _CHUNK, view]
+        if view >= self.shape[0]:
+            raise IndexError(f"{self.directory} holds no mirrored pictures")
+        values = int(np.prod(self.shape[1:]))
+        place = (image % _CHUNK) * self.shape[0] + view
+        # Not mapped into memory, where what has been read of it would count as this process's.
+        path, offset = self._path(image // _CHUNK), 4 * values * place
+        return np.fromfile(path, "<f4", values, offset=offset).reshape(self.shape[1:])
 
-    def batches(self, labels, masks, config, epoch, position, context):
-        """As `datasets.training_batches`, with "features" in the place of "image".
+    def load(self, row):
+        """The features of one row of `order.batches`, inside a graph; zeros where not present."""
 
-        Args:
-          labels: float32 `[N, C]`.
-          masks: uint8 `[N, size, size]` warped, or None.
-        """
-        draws = np.random.default_rng([config.seed, epoch])
-        order = draws.permutation(self.family.images)
-        mirrors = draws.integers(0, 2, self.family.images)
-        share = context.get_per_replica_batch_size(config.global_batch)
-        here = config.global_batch // context.num_input_pipelines
+        def read(image, mirror, present):
+            return self[image, int(mirror)] if present else np.zeros(self.shape[1:], np.float32)
 
-        def generate():
-            for batch in range(position * config.global_batch, len(order), config.global_batch):
-                first = batch + context.input_pipeline_id * here
-                for start in range(first, first + here, share):  # one a replica
-                    yield load(range(start, start + share))
-
-        def load(places):
-            chosen, views = (np.take(of, places, mode="wrap") for of in (order, mirrors))
-            present = np.array(places) < len(order)
-            batch = {
-                "features": np.stack([self[i, v] for i, v in zip(chosen, views, strict=True)]),
-                "labels": labels[chosen],
-                "present": present.astype(np.float32),
-            }
-            if masks is not None:
-                batch["mask"] = np.stack([
-                    transforms.network_mask(masks[i][:, ::-1] if v else masks[i])
-                    if here else np.full_like(transforms.network_mask(masks[i]), VOID)
-                    for i, v, here in zip(chosen, views, present, strict=True)
-                ])  # fmt: skip
-            return batch
-
-        shapes = {"features": self.shape[1:], "labels": labels.shape[1:], "present": []}
-        types = {"features": tf.float32, "labels": tf.float32, "present": tf.float32}
-        if masks is not None:
-            shapes["mask"], types["mask"] = self.shape[1:3], tf.uint8
-        signature = {k: tf.TensorSpec([share, *shapes[k]], types[k]) for k in shapes}
-        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
+        features = tf.numpy_function(
+            read, [row["image"], row["mirror"], row["present"]], tf.float32
+        )
+        return tf.ensure_shape(features, self.shape[1:])
 
     def remove(self):
         shutil.rmtree(self.directory, ignore_errors=True)

@@ -1,10 +1,12 @@
 """Record families: schemas written once, a sharded writer, and readers that check alignment.
 
 One split holds the same images in the same order and the same shards in every family, so readers
-zip them. A family is a folder of `FAMILY-00000-of-00004.tfrecord` and `family.json`. Workers import
-this module, so it stays free of TensorFlow; `datasets` has the tf.data side.
+zip them. A family is a folder of `FAMILY-00000-of-00004.tfrecord`, beside each its `.index` of
+where records begin, and `family.json`. Workers import this module, so it stays free of TensorFlow;
+`datasets` has the tf.data side.
 """
 
+import bisect
 import contextlib
 import functools
 import itertools
@@ -100,6 +102,8 @@ class Family:
                              "writes it first") from None  # fmt: skip
         self.name, self.counts, self.facts = info["family"], info["counts"], info["facts"]
         self.images = sum(self.counts)
+        self._starts = list(itertools.accumulate(self.counts, initial=0))
+        self._indexes = {}
 
     def shards(self):
         return [
@@ -114,21 +118,45 @@ class Family:
             for row in read_shard(self.directory, self.name, index, len(self.counts)):
                 found += 1
                 yield row
-            if found != self.counts[index]:  # cut between two records, which no checksum shows
-                raise InputError(
-                    f"{self.shards()[index]}: damaged, {found} of {self.counts[index]} images: "
-                    "write the family again"
-                )
+            self._check_count(index, found)
+
+    def _check_count(self, shard, found):
+        if found != self.counts[shard]:  # cut between two records, which no checksum shows
+            raise InputError(
+                f"{self.shards()[shard]}: damaged, {found} of {self.counts[shard]} images: "
+                "write the family again"
+            )
+
+    def at(self, image):
+        """The record of one image, by its number in the split; nothing else is read."""
+        if not 0 <= image < self.images:
+            raise IndexError(f"{self.directory} has {self.images} images, not one {image}")
+        shard = bisect.bisect_right(self._starts, image) - 1
+        path, place = self.shards()[shard], image - self._starts[shard]
+        with _told(path):
+            if shard not in self._indexes:
+                index = tfrecord.read_index(path)
+                self._check_count(shard, len(index) - 1)
+                self._indexes[shard] = index
+            start, end = map(int, self._indexes[shard][place : place + 2])
+            return decode(self.name, tfrecord.read_at(path, start, end))
+
+
+@contextlib.contextmanager
+def _told(path):
+    """What is wrong with a shard, in one line."""
+    try:
+        yield
+    except (tfrecord.DamagedError, OSError) as error:
+        raise InputError(f"{path}: missing or damaged ({error}): write the family again") from error
 
 
 def read_shard(directory, family, index, count):
     """Yields the records of one shard as dictionaries."""
     path = pathlib.Path(directory) / shard_name(family, index, count)
-    try:
+    with _told(path):
         for record in tfrecord.read(path):
             yield decode(family, record)
-    except (tfrecord.DamagedError, OSError) as error:
-        raise InputError(f"{path}: missing or damaged ({error}): write the family again") from error
 
 
 def check_same_id(one, other, where):
@@ -147,15 +175,30 @@ def read_rows(families, shard=None):
       InputError: the families do not hold the same images in the same order.
     """
     for rows in itertools.zip_longest(*(f.read(shard) for f in families), fillvalue={}):
-        for row, family in zip(rows, families, strict=True):
-            check_same_id(rows[0].get("image/id"), row.get("image/id"), family.directory)
+        _check_same_ids(families, rows)
         yield rows
+
+
+def _check_same_ids(families, rows):
+    for row, family in zip(rows, families, strict=True):
+        check_same_id(rows[0].get("image/id"), row.get("image/id"), family.directory)
+
+
+def _merged(rows):
+    return {key: value for row in rows for key, value in row.items()}
 
 
 def read_zipped(families, shard=None):
     """`read_rows` merged: one dictionary an image."""
     for rows in read_rows(families, shard):
-        yield {key: value for row in rows for key, value in row.items()}
+        yield _merged(rows)
+
+
+def zipped_at(families, image):
+    """The one of `read_zipped`'s dictionaries that has this number in the split."""
+    rows = [family.at(image) if image < family.images else {} for family in families]
+    _check_same_ids(families, rows)
+    return _merged(rows)
 
 
 def write_family(
@@ -241,9 +284,14 @@ def _shard(directory, family, index, counts):
 def _publish(own, directory, family, counts, index, records):
     """Writes serialised records to a shard, which gets its place when it is whole."""
     path = _shard(own, family, index, counts)
-    written = tfrecord.write(path, records)
+    offsets = tfrecord.write(path, records)
+    written = len(offsets) - 1
     if written != counts[index]:
         raise InputError(f"{path.name}: expected {counts[index]} images, got {written}")
+    beside = tfrecord.index_path(path)
+    tfrecord.write_index(beside, offsets)
+    # The index first: a shard that is in its place counts as made, so it must have its index.
+    os.replace(beside, directory / beside.name)
     os.replace(path, directory / path.name)
 
 

@@ -5,12 +5,16 @@ it. A file is a row of frames: length (uint64), its checksum, the data, their ch
 little endian; the checksum is CRC-32C, masked.
 """
 
+import os
+import pathlib
 import struct
 
 import google_crc32c
+import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
+_HEADER = 12  # bytes before the data: their length and its checksum
 
 
 class DamagedError(Exception):
@@ -66,14 +70,31 @@ def _checksum(data):
     return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
+def _length(header):
+    if len(header) < _HEADER or _checksum(header[:8]) != header[8:]:
+        raise DamagedError("a record's length is damaged")
+    return struct.unpack("<Q", header[:8])[0]
+
+
+def _record(body, length):
+    if len(body) != length + 4 or _checksum(body[:-4]) != body[-4:]:
+        raise DamagedError("a record is cut or its checksum is wrong")
+    return body[:-4]
+
+
 def write(path, records):
-    """Writes serialised records (bytes) to a file; returns how many."""
-    count = 0
+    """Writes serialised records (bytes) to a file.
+
+    Returns:
+      Its index: where each record's frame begins, and the file's end; int64 `[records + 1]`.
+    """
+    offsets = [0]
     with open(path, "wb") as file:
-        for count, record in enumerate(records, 1):  # noqa: B007
+        for record in records:
             length = struct.pack("<Q", len(record))
             file.write(length + _checksum(length) + record + _checksum(record))
-    return count
+            offsets.append(file.tell())
+    return np.array(offsets, np.int64)
 
 
 def read(path):
@@ -84,11 +105,51 @@ def read(path):
       OSError: the file cannot be opened or read.
     """
     with open(path, "rb") as file:
-        while header := file.read(12):
-            if len(header) < 12 or _checksum(header[:8]) != header[8:]:
-                raise DamagedError("a record's length is damaged")
-            (length,) = struct.unpack("<Q", header[:8])
-            body = file.read(length + 4)
-            if len(body) != length + 4 or _checksum(body[:-4]) != body[-4:]:
-                raise DamagedError("a record is cut or its checksum is wrong")
-            yield body[:-4]
+        while header := file.read(_HEADER):
+            length = _length(header)
+            yield _record(file.read(length + 4), length)
+
+
+def read_at(path, start, end):
+    """The one record whose frame is the bytes start…end−1; raises as `read` does."""
+    with open(path, "rb") as file:
+        file.seek(start)
+        frame = file.read(end - start)
+    return _record(frame[_HEADER:], _length(frame[:_HEADER]))
+
+
+def scan(path):
+    """The index of a file, as `write` returns it, from one look at each frame's length."""
+    offsets = [0]
+    with open(path, "rb") as file:
+        while header := file.read(_HEADER):
+            offsets.append(offsets[-1] + _HEADER + _length(header) + 4)
+            file.seek(offsets[-1])
+    return np.array(offsets, np.int64)
+
+
+def index_path(path):
+    """Where the index of a file lies: beside it."""
+    return pathlib.Path(path).with_suffix(".index")
+
+
+def write_index(path, offsets):
+    """Writes an index, int64 little endian."""
+    offsets.astype("<i8").tofile(path)
+
+
+def read_index(path):
+    """The index of a records file, read from beside it or, where there is none, scanned.
+
+    Raises:
+      DamagedError: the file does not end where its index says, or that is no index.
+    """
+    try:
+        offsets = np.fromfile(index_path(path), "<i8")
+    except FileNotFoundError:  # the family is older than indexes are
+        offsets = scan(path)
+    if not len(offsets) or offsets[0] != 0 or np.diff(offsets).min(initial=_HEADER) < _HEADER:
+        raise DamagedError("its index is damaged")
+    if offsets[-1] != os.path.getsize(path):
+        raise DamagedError("it does not end where its last record does")
+    return offsets

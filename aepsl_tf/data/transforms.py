@@ -44,36 +44,36 @@ def warp_mask(mask, size):
     return tf.ensure_shape(mask, [size, size])
 
 
-def random_crop(image, size, seed, mask=None):
-    """A random `size`² crop; smaller pictures are first padded below and to the right.
+def crop(image, size, draws):
+    """A `size`² crop at scale 1; smaller pictures are first padded below and to the right.
 
-    The same `seed` (int `[2]`) gives the same crop: no state. Padding is the input mean for
-    pictures, VOID for masks.
+    Args:
+      draws: int `[2]`, not negative; the corner is their remainder by the free height and width,
+        so a picture and its mask are cut alike.
 
     Returns:
-      float32 `[size, size, 3]`, and the mask's crop uint8 `[size, size]` or None.
+      float32 `[size, size, 3]`; padding is the input mean.
     """
     image = tf.cast(image, tf.float32) - INPUT_MEAN  # so that padding with zeros is the mean
-    height, width = tf.unstack(tf.shape(image)[:2])
-    pad_h, pad_w = tf.maximum(size - height, 0), tf.maximum(size - width, 0)
-    free = tf.stack([tf.maximum(height - size, 0), tf.maximum(width - size, 0)]) + 1
-    corner = tf.random.stateless_uniform([2], seed, maxval=2**30, dtype=tf.int32) % free
-    image = tf.pad(image, [[0, pad_h], [0, pad_w], [0, 0]])
-    image = image[corner[0] :, corner[1] :][:size, :size]
-    image = tf.ensure_shape(image, [size, size, 3]) + INPUT_MEAN
-    if mask is not None:
-        mask = tf.pad(mask, [[0, pad_h], [0, pad_w]], constant_values=VOID)
-        mask = tf.ensure_shape(mask[corner[0] :, corner[1] :][:size, :size], [size, size])
-    return image, mask
+    return tf.ensure_shape(_cut(image, size, draws, 0.0), [size, size, 3]) + INPUT_MEAN
 
 
-def random_mirror(image, seed, mask=None):
-    """Mirrors picture and mask left to right in half of all draws of `seed` (int `[2]`)."""
-    mirrored = tf.random.stateless_uniform([], seed) < 0.5
-    image = tf.where(mirrored, image[:, ::-1], image)
-    if mask is not None:
-        mask = tf.where(mirrored, mask[:, ::-1], mask)
-    return image, mask
+def crop_mask(mask, size, draws):
+    """The mask that belongs to `crop`: uint8 `[size, size]`, padded with VOID."""
+    return tf.ensure_shape(_cut(mask[..., None], size, draws, VOID)[..., 0], [size, size])
+
+
+def _cut(image, size, draws, padding):
+    area = tf.shape(image)[:2]
+    corner = draws % (tf.maximum(area - size, 0) + 1)
+    pads = tf.stack([tf.zeros(2, tf.int32), tf.maximum(size - area, 0)], axis=1)
+    image = tf.pad(image, tf.concat([pads, [[0, 0]]], axis=0), constant_values=padding)
+    return image[corner[0] :, corner[1] :][:size, :size]
+
+
+def mirror(image, mirrored):
+    """A picture `[H, W, C]` or mask `[H, W]`, left to right where the bool `mirrored` says so."""
+    return tf.where(mirrored, image[:, ::-1], image)
 
 
 def network_mask(mask):

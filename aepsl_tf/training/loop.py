@@ -2,11 +2,11 @@
 
 Killed at any instant it resumes to the same bytes: the data order is a pure function of
 (seed, epoch, position), and the checkpoint holds the weights, the optimizer, the dropout
-generators and the running sums of the logs.
+generators and the running sums of the logs. These stay on the device, which runs ahead; this
+process waits for it only where it reads them.
 """
 
 import json
-import math
 import pathlib
 import time
 
@@ -15,8 +15,11 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from aepsl_tf.data import datasets, order
 from aepsl_tf.errors import InputError
 from aepsl_tf.training import strategies
+
+_LOG_STEPS = 10  # steps between two readings of the losses
 
 
 class _State(tf.train.experimental.PythonState):
@@ -35,6 +38,39 @@ class _State(tf.train.experimental.PythonState):
             setattr(self, name, value)
 
 
+class _Sums:
+    """Running sums of an epoch's logs, on the device; `state.sums` is as they were last read.
+
+    In float64, which sums float32 losses as exactly as Python does: it does not matter when they
+    are read.
+    """
+
+    def __init__(self, state):
+        self.state, self._read_at = state, state.position
+        self._sums = {k: tf.constant(v, tf.float64) for k, v in state.sums.items()}
+
+    def add(self, logs):
+        for key, value in logs.items():
+            value = tf.cast(value, tf.float64)
+            self._sums[key] = self._sums[key] + value if key in self._sums else value
+
+    def read(self):
+        """Waits for the device; returns the mean logs since the last reading.
+
+        Raises:
+          InputError: the loss is no number any more.
+        """
+        state, before = self.state, self.state.sums
+        state.sums = {key: float(value) for key, value in self._sums.items()}
+        if not np.isfinite(state.sums["loss"]):
+            raise InputError(
+                f"the loss is {state.sums['loss']} in epoch {state.epoch + 1}, within steps "
+                f"{self._read_at + 1} to {state.position}: lower --learning_rate"
+            )
+        taken, self._read_at = state.position - self._read_at, state.position
+        return {key: (now - before.get(key, 0.0)) / taken for key, now in state.sums.items()}
+
+
 class _Checkpoints:
     """What a step reads or writes, on disk: weights, dropout generators, optimizer, position.
 
@@ -44,13 +80,26 @@ class _Checkpoints:
     def __init__(self, model, state, directory, keep, strategy):
         variables = {f"model_{i}": v.value for i, v in enumerate(model.tuned.variables)}
         variables |= {f"optimizer_{i}": v.value for i, v in enumerate(model.optimizer.variables)}
+        self.weights = [v.value for v in model.tuned.trainable_variables]
         self.chief = strategies.worker(strategy)[0] == 0
         self.checkpoint = tf.train.Checkpoint(state=state, **variables)
         _ = self.checkpoint.save_counter  # a variable: all workers must create it, not the saver
+        self.directory = pathlib.Path(directory)
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(directory), keep)
         self.saved = time.monotonic()
 
     def save(self):
+        """Saves, but no broken model: a weight that is no number shows in the loss a step later.
+
+        Raises:
+          InputError: there is such a weight.
+        """
+        if not all(tf.reduce_all(tf.math.is_finite(weight)) for weight in self.weights):
+            state = self.checkpoint.state
+            raise InputError(
+                f"a weight is no number any more after {state.epoch} epochs and {state.position} "
+                "steps: lower --learning_rate"
+            )
         if self.chief:
             self.manager.save()
         self.saved = time.monotonic()
@@ -59,15 +108,27 @@ class _Checkpoints:
         return time.monotonic() - self.saved > seconds
 
     def restore(self):
-        """Restores the newest whole checkpoint; a torn one falls back to the one before."""
-        for path in reversed(self.manager.checkpoints):
+        """Restores the newest whole checkpoint; a torn one falls back to the one before.
+
+        Raises:
+          InputError: there are checkpoints, but not one can be restored.
+        """
+        # As they lie there, not as TensorFlow lists them: the list may be what is damaged.
+        found = sorted(self.directory.glob("ckpt-*.index"), key=lambda p: int(p.stem[5:]))
+        for path in reversed(found):
             try:
-                self.checkpoint.restore(path).assert_consumed()
-                logging.info("resumed from %s", pathlib.Path(path).name)
+                self.checkpoint.restore(str(path.with_suffix(""))).assert_consumed()
+                logging.info("resumed from %s", path.stem)
                 return
             except Exception as error:  # OpError, IndexError, DecodeError, …: by where it is torn
-                name, why = pathlib.Path(path).name, repr(error).splitlines()[0][:80]
-                logging.warning("%s is damaged (%s); trying the one before", name, why)
+                why = repr(error).splitlines()[0][:80]
+                logging.warning("%s is damaged (%s); trying the one before", path.stem, why)
+        if found:
+            raise InputError(
+                f"{self.directory}: no checkpoint can be restored ("
+                f"{', '.join(path.stem for path in found)}: {why}): remove the folder to train "
+                "from the start"
+            )
 
 
 def _separate_dropout(strategy, generators):
@@ -103,19 +164,21 @@ def fit(model, batches, images, config, directory, callbacks=()):
 
     Args:
       model: a `Classifier` or `Segmenter` with its optimizer set (`model.compile(optimizer)`).
-      batches: `batches(epoch, position, context) -> tf.data.Dataset` of one epoch's batches from
-        the given batch on, cut for replicas by `datasets.replica_batches`.
+      batches: `batches(epoch, position, context) -> tf.data.Dataset` of batches from the given
+        one on, epoch after epoch without end, cut for replicas by `datasets.replica_batches`.
       images: images an epoch.
       config: the `config.Solver` part of the model's settings.
       directory: where checkpoints go while training runs.
-      callbacks: Keras callbacks; one that sets `model.stop_training` ends the training.
+      callbacks: Keras callbacks; one that sets `model.stop_training` ends the training. After a
+        step they get logs only where these are read anyway, which is every tenth step, the last
+        of an epoch, and before a checkpoint: the means since the last time.
 
     Returns:
       One dictionary of mean logs an epoch.
 
     Raises:
-      InputError: the loss is no number any more; another worker was lost; the batch cannot be
-        cut into equal shares.
+      InputError: the loss is no number any more; no checkpoint can be restored; another worker
+        was lost; the batch cannot be cut into equal shares; a record cannot be read.
     """
     strategy = tf.distribute.get_strategy()
     replicas, pieces = strategy.num_replicas_in_sync, config.accumulate
@@ -125,7 +188,8 @@ def fit(model, batches, images, config, directory, callbacks=()):
             f"({replicas} replicas, --accumulate={pieces})"
         )
     try:
-        return _fit(strategy, model, batches, images, config, directory, callbacks)
+        with datasets.bad_input():
+            return _fit(strategy, model, batches, images, config, directory, callbacks)
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
             tf.errors.DeadlineExceededError, tf.errors.InternalError) as error:  # fmt: skip
         if strategies.worker(strategy)[1] == 1:
@@ -134,7 +198,7 @@ def fit(model, batches, images, config, directory, callbacks=()):
 
 
 def _fit(strategy, model, batches, images, config, directory, callbacks):
-    steps = math.ceil(images / config.global_batch)
+    steps = order.steps(images, config.global_batch)
     state = _State()
     checkpoints = _Checkpoints(model, state, directory, config.keep, strategy)
     replicas = strategy.num_replicas_in_sync
@@ -158,30 +222,30 @@ def _fit(strategy, model, batches, images, config, directory, callbacks):
     begun = {"epoch": state.epoch, "position": state.position, "history": list(state.history)}
     calls.on_train_begin(begun)
     model.stop_training = False
-    traced = None
+    sums, data = _Sums(state), None
     for epoch in range(state.epoch, config.epochs):
         calls.on_epoch_begin(epoch)
-        data = strategy.distribute_datasets_from_function(
-            lambda context, epoch=epoch: batches(epoch, state.position, context)
-        )
-        traced = traced or tf.function(train_step, input_signature=[data.element_spec])
-        for batch in data:
+        if data is None:  # one chain and one graph for all epochs
+            data = strategy.distribute_datasets_from_function(
+                lambda context: batches(state.epoch, state.position, context)
+            )
+            traced = tf.function(train_step, input_signature=[data.element_spec])
+            data = iter(data)
+        while state.position < steps:
             calls.on_train_batch_begin(state.position)
-            logs = {k: float(v) for k, v in traced(batch).items()}
-            if not np.isfinite(logs["loss"]):
-                raise InputError(
-                    f"the loss is {logs['loss']} at epoch {epoch + 1}, step {state.position + 1}: "
-                    "lower --learning_rate"
-                )
-            for key, value in logs.items():
-                state.sums[key] = state.sums.get(key, 0.0) + value
+            sums.add(traced(next(data)))
             state.position += 1
+            save = checkpoints.due(config.checkpoint_seconds) and state.position < steps
+            logs = {}
+            if save or state.position % _LOG_STEPS == 0 or state.position == steps:
+                logs = sums.read()
             calls.on_train_batch_end(state.position - 1, logs)
-            if checkpoints.due(config.checkpoint_seconds) and state.position < steps:
+            if save:
                 checkpoints.save()
         means = {key: value / steps for key, value in state.sums.items()}
         state.history.append(means)
         state.epoch, state.position, state.sums = epoch + 1, 0, {}
+        sums = _Sums(state)
         calls.on_epoch_end(epoch, dict(means))
         last = epoch + 1 == config.epochs or model.stop_training
         if last or checkpoints.due(config.checkpoint_seconds):

@@ -1,5 +1,6 @@
 """Pictures for TensorBoard: what a network sees and says on the split's first images."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -18,9 +19,10 @@ def segmenter_overlays(families, classes):
     images = [transforms.decode_image(row["image/encoded"]).numpy() for row in rows]
     masks = [transforms.decode_mask(row["mask/png"]).numpy() for row in rows]
     palette = classes.palette()
+    predictor_of = functools.cache(lambda model: Predictor(model, 0.0, 1 << 40))  # traced once
 
     def draw(model):
-        predictor = Predictor(model, 0.0, 1 << 40)
+        predictor = predictor_of(model)
         cells = []
         for row, image, mask in zip(rows, images, masks, strict=True):
             prediction = predictor.segment(image[None])["mask"][0].numpy()
@@ -39,9 +41,10 @@ def classifier_heatmaps(family, fill, classes):
     rows = list(itertools.islice(family.read(), _COUNT))
     images = [datasets.picture(row, fill).numpy() for row in rows]
     names = classes.all_names()
+    heatmaps_of = functools.cache(Heatmaps)  # traced once
 
     def draw(model):
-        heatmaps = Heatmaps(model)
+        heatmaps = heatmaps_of(model)
         cells = [
             [(row["image/id"], image)]
             + [(names[c], drawing.heatmap_overlay(image, h)) for c, h in

@@ -34,7 +34,7 @@ class Progress(keras.callbacks.Callback):
 
 
 class TensorBoard(keras.callbacks.Callback):
-    """Losses and learning rate a step, images per second and pictures an epoch.
+    """Losses and learning rate every few steps, images per second and pictures an epoch.
 
     Args:
       directory: of the event file.
@@ -52,6 +52,8 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         self.steps += 1
+        if not logs:  # a step whose losses nobody waits for
+            return
         optimizer = self.model.optimizer
         step = int(keras.ops.convert_to_numpy(optimizer.iterations))
         with self.writer.as_default(step):

@@ -1,9 +1,8 @@
 """What both training phases do: data, solver, loop, and a model folder at the end."""
 
-import numpy as np
 import tensorflow as tf
 
-from aepsl_tf.data import datasets, transforms
+from aepsl_tf.data import datasets, order, records
 from aepsl_tf.data.feature_cache import FeatureCache
 from aepsl_tf.errors import InputError
 from aepsl_tf.models import model_dir
@@ -23,23 +22,18 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
       Facts for the manifest: the losses of the last epoch.
     """
     config, images = model.config, families[0].images
-    labels = _labels(families[0], model.num_classes)
-    steps = -(-images // config.global_batch)
+    worker, workers = strategies.worker(tf.distribute.get_strategy())
+    _check(families, worker, workers)
+    steps = order.steps(images, config.global_batch)
     model.compile(optimizer=solver.build(model, config, steps))
     cache = None
     if config.cache_features:
-        cache = FeatureCache(run_dir, model, families[0], fill)
-        cache.fill_up(*strategies.worker(tf.distribute.get_strategy()))
-        masks = _warped_masks(families[1], config.input_size) if len(families) > 1 else None
+        cache = FeatureCache(run_dir, model, families[0], fill).fill_up(worker, workers)
 
-        def batches(epoch, position, context):
-            return cache.batches(labels, masks, config, epoch, position, context)
-    else:
-
-        def batches(epoch, position, context):
-            return datasets.training_batches(
-                families, config, model.num_classes, fill, epoch, position, context
-            )
+    def batches(epoch, position, context):
+        return datasets.training_batches(
+            families, config, model.num_classes, fill, epoch, position, context, cache
+        )
 
     callbacks = list(callbacks)
     if run_dir.chief:
@@ -56,20 +50,17 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
     return {"last_epoch": history[-1]}
 
 
-def _labels(family, num_classes):
-    labels = np.zeros([family.images, num_classes], np.float32)
-    for index, row in enumerate(family.read()):
-        if not row["image/labels"]:
-            raise InputError(
-                f"{family.directory}: image {row['image/id']} has no tag: training needs one at "
-                "least; give --labels_csv, or take the image out with --ids_file"
-            )
-        labels[index, np.array(row["image/labels"]) - 1] = 1
-    return labels
+def _check(families, worker, workers):
+    """Reads the shards once, shared among the workers, before hours go into a training.
 
-
-def _warped_masks(family, size):
-    return np.stack([
-        transforms.warp_mask(transforms.decode_mask(row["mask/png"]), size).numpy()
-        for row in family.read()
-    ])  # fmt: skip
+    Raises:
+      InputError: a file is damaged, a record of another image, or an image without a tag.
+    """
+    family = families[0]
+    for shard in range(worker, len(family.counts), workers):
+        for row in records.read_zipped(families, shard):
+            if not row["image/labels"]:
+                raise InputError(
+                    f"{family.directory}: image {row['image/id']} has no tag: training needs one "
+                    "at least; give --labels_csv, or take the image out with --ids_file"
+                )

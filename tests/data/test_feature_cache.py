@@ -1,4 +1,4 @@
-"""Cached features are the frozen trunk's; a killed fill goes on; batches belong together."""
+"""Cached features are the frozen trunk's; a killed fill goes on."""
 
 import dataclasses
 import types
@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from aepsl_tf import config as configs
 from aepsl_tf import run_dir
-from aepsl_tf.classes import VOID
 from aepsl_tf.data import datasets, encoding, feature_cache, records, transforms
 from aepsl_tf.data.feature_cache import FeatureCache
+from aepsl_tf.errors import InputError
 from aepsl_tf.models.classifier import Classifier
 
 IMAGES, CHUNK = 18, 8
@@ -20,9 +20,6 @@ IMAGES, CHUNK = 18, 8
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(feature_cache, "_CHUNK", CHUNK)
-
-
-ONE = tf.distribute.InputContext()
 
 
 def run_at(root):
@@ -90,7 +87,7 @@ def test_unmirrored_cache_holds_one_view(tmp_path, model, family):
 def test_a_killed_fill_goes_on(tmp_path, model, family):
     cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
     files = sorted(cache.directory.iterdir())
-    assert [f.name for f in files] == ["00000.npy", "00001.npy", "00002.npy"]
+    assert [f.name for f in files] == ["00000.f32", "00001.f32", "00002.f32"]
     contents = [f.read_bytes() for f in files]
     made = [f.stat().st_mtime_ns for f in files]
     files[2].unlink()
@@ -103,6 +100,33 @@ def test_a_killed_fill_goes_on(tmp_path, model, family):
     made = [f.stat().st_mtime_ns for f in files]
     FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()  # whole: nothing is computed
     assert [f.stat().st_mtime_ns for f in files] == made
+
+
+def test_a_fill_reads_only_the_pictures_of_missing_chunks(tmp_path, model, family, monkeypatch):
+    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
+    contents = [f.read_bytes() for f in sorted(cache.directory.iterdir())]
+    for chunk in (0, 2):
+        (cache.directory / f"{chunk:05d}.f32").unlink()
+    read, zipped_at = [], records.zipped_at
+
+    def watched(families, image):
+        read.append(image)
+        return zipped_at(families, image)
+
+    monkeypatch.setattr(records, "zipped_at", watched)
+    cache.fill_up(worker=1, workers=2)  # it begins with the second of the missing ones
+    assert sorted(read) == [*range(8), 16, 17] and set(read[:2]) == {16, 17}
+    assert [f.read_bytes() for f in sorted(cache.directory.iterdir())] == contents
+
+
+def test_damage_is_told_in_one_line(tmp_path, model):
+    family = write(tmp_path / "images")
+    path = family.shards()[1]
+    with open(path, "r+b") as file:
+        file.truncate(100)
+    with pytest.raises(InputError, match=f"^{path}: missing or damaged") as caught:
+        FeatureCache(run_at(tmp_path / "cache"), model, family, FILL).fill_up()
+    assert "\n" not in str(caught.value)
 
 
 def test_name_depends_on_weights_pictures_and_fill(tmp_path, model, family):
@@ -124,63 +148,6 @@ def test_erased_pictures_are_filled_before_the_trunk(tmp_path, model):
     np.testing.assert_allclose(cache[0, 0], model.frozen(filled)[0], rtol=1e-4, atol=1e-4)
     clean = transforms.warp(transforms.decode_image(row["image/encoded"]), 17)[None]
     assert np.abs(cache[0, 0] - model.frozen(clean)[0]).max() > 0.1
-
-
-def test_batches_keep_features_labels_and_masks_together(tmp_path, model, family):
-    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
-    labels = np.eye(IMAGES, dtype=np.float32)
-    masks = np.random.default_rng(0).integers(0, 4, (IMAGES, 17, 17)).astype(np.uint8)
-    seen, mirrored = [], 0
-    for batch in cache.batches(labels, masks, CONFIG, 0, 0, ONE):
-        names = ("features", "labels", "mask", "present")
-        for features, label, mask, present in zip(*(batch[k].numpy() for k in names), strict=True):
-            if not present:
-                assert (mask == VOID).all()
-                continue
-            index = int(np.argmax(label))
-            view = int(np.array_equal(features, cache[index, 1]))
-            np.testing.assert_array_equal(features, cache[index, view])
-            whole = masks[index][:, ::-1] if view else masks[index]
-            np.testing.assert_array_equal(mask, whole[::8, ::8])
-            seen.append(index)
-            mirrored += view
-    assert sorted(seen) == list(range(IMAGES)) and seen != sorted(seen)
-    assert 0 < mirrored < IMAGES
-
-
-def test_batches_are_a_function_of_seed_epoch_and_position(tmp_path, model, family):
-    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
-    labels = np.eye(IMAGES, dtype=np.float32)
-
-    def epoch(number, position=0, config=CONFIG):
-        data = cache.batches(labels, None, config, number, position, ONE)
-        return [(b["features"].numpy(), b["labels"].numpy()) for b in data]
-
-    one = epoch(0)
-    assert [len(f) for f, _ in one] == [4] * 5
-    for (f, c), (g, d) in zip(one[2:], epoch(0, 2), strict=True):
-        np.testing.assert_array_equal(f, g)
-        np.testing.assert_array_equal(c, d)
-    assert (one[0][1] != epoch(1)[0][1]).any()
-    assert (one[0][1] != epoch(0, 0, dataclasses.replace(CONFIG, seed=1))[0][1]).any()
-
-
-def test_replicas_share_what_one_would_take(tmp_path, model, family):
-    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
-    labels = np.eye(IMAGES, dtype=np.float32)
-
-    def taken(context):
-        rows = [zip(b["labels"].numpy(), b["present"].numpy(), strict=True)
-                for b in cache.batches(labels, None, CONFIG, 0, 1, context)]  # fmt: skip
-        return [[int(label.argmax()) for label, present in row if present] for row in rows]
-
-    whole = taken(ONE)
-    workers = [taken(tf.distribute.InputContext(2, i, 4)) for i in (0, 1)]  # two replicas each
-    assert [len(w) for w in workers] == [2 * len(whole)] * 2
-    for step, images in enumerate(whole):
-        shares = [share for w in workers for share in w[2 * step : 2 * step + 2]]
-        assert [i for share in shares for i in share] == images
-        assert max(map(len, shares)) == 1
 
 
 def test_remove(tmp_path, model, family):

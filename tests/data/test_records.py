@@ -1,11 +1,13 @@
 """Round trips of every schema, and families that are torn, half written or not aligned."""
 
+import os
+
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from aepsl_tf.data import datasets, records
+from aepsl_tf.data import records, tfrecord
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import digest
 
 
 def row(family, number=0):
@@ -35,15 +37,6 @@ def test_round_trip(family, number):
     values = row(family, number)
     encoded = records.encode(family, values)
     assert records.decode(family, encoded) == values
-    parsed = {k: v.numpy() for k, v in datasets.parse(family, tf.constant(encoded)).items()}
-    assert parsed.keys() == values.keys()
-    for name, kind in records.SCHEMAS[family].items():
-        expected = values[name].encode() if kind == "text" else values[name]
-        if kind in ("ints", "bytes_list"):
-            assert parsed[name].shape == (len(expected),)
-            assert list(parsed[name]) == expected
-        else:
-            assert parsed[name] == expected
 
 
 def test_encoding_is_deterministic_whatever_the_order():
@@ -70,7 +63,8 @@ def test_bytes_are_deterministic(tmp_path):
     one, other = write(tmp_path / "a"), write(tmp_path / "b")
     names = sorted(p.name for p in one.directory.iterdir())
     assert names == [
-        "family.json", "masks-00000-of-00002.tfrecord", "masks-00001-of-00002.tfrecord"
+        "family.json", "masks-00000-of-00002.index", "masks-00000-of-00002.tfrecord",
+        "masks-00001-of-00002.index", "masks-00001-of-00002.tfrecord",
     ]  # fmt: skip
     for name in names:
         assert (one.directory / name).read_bytes() == (other.directory / name).read_bytes()
@@ -105,6 +99,57 @@ def test_a_shard_with_too_few_images_is_not_published(tmp_path):
     assert not (tmp_path / records.shard_name("masks", 0, 1)).exists()
 
 
+def test_every_record_is_read_alone(tmp_path, monkeypatch):
+    family = write(tmp_path / "f", "regions", (3, 1, 2))
+    rows = list(family.read())
+    monkeypatch.setattr(tfrecord, "scan", None)  # the shards have their indexes
+    assert [family.at(i) for i in (5, 0, 3, 2, 4, 1)] == [rows[i] for i in (5, 0, 3, 2, 4, 1)]
+    for beyond in (-1, 6):
+        with pytest.raises(IndexError, match=str(family.directory)):
+            family.at(beyond)
+
+
+def test_a_family_without_indexes_is_scanned_once_and_left_as_it_is(tmp_path, monkeypatch):
+    family = write(tmp_path / "f", counts=(3, 2))
+    rows = list(family.read())
+    for index in family.directory.glob("*.index"):
+        index.unlink()
+    files, scanned, scan = sorted(family.directory.iterdir()), [], tfrecord.scan
+
+    def counting(path):
+        scanned.append(path)
+        return scan(path)
+
+    monkeypatch.setattr(tfrecord, "scan", counting)
+    assert [family.at(i) for i in range(5)] + [family.at(0)] == [*rows, rows[0]]
+    assert scanned == family.shards()
+    assert sorted(family.directory.iterdir()) == files
+
+
+def test_a_shard_in_its_place_has_its_index(tmp_path, monkeypatch):
+    """Killed between the two renames, the shard is made again."""
+    replace = os.replace
+
+    def killed(source, target):
+        if str(target).endswith("00001-of-00003.tfrecord"):
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "killed", counts=(1, 1, 1))
+    monkeypatch.undo()
+    shards = {p.stem for p in (tmp_path / "killed").glob("*.tfrecord")}
+    assert shards == {"masks-00000-of-00003"}
+    assert shards <= {p.stem for p in (tmp_path / "killed").glob("*.index")}
+    again, whole = (
+        write(tmp_path / "killed", counts=(1, 1, 1)),
+        write(tmp_path / "w", counts=[1] * 3),
+    )
+    assert digest(again.directory) == digest(whole.directory)
+    assert [again.at(i) for i in range(3)] == list(whole.read())
+
+
 def test_damaged_shards_are_refused(tmp_path):
     family = write(tmp_path / "f")
     path = family.directory / records.shard_name("masks", 0, 2)
@@ -112,23 +157,24 @@ def test_damaged_shards_are_refused(tmp_path):
     half = len(data) // 2  # both records are of one length: this cuts between them
     for damaged in (data[:-5], data[: half + 20], data[:half], b"", data[:20] + b"?" + data[21:]):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match="damaged") as caught:
-            list(family.read())
-        assert str(path) in str(caught.value)
+        for read in (lambda: list(family.read()), lambda: records.Family(tmp_path / "f").at(0)):
+            with pytest.raises(InputError, match="damaged") as caught:
+                read()
+            assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     path.unlink()
-    with pytest.raises(InputError, match="missing or damaged"):
-        list(family.read())
+    for read in (lambda: list(family.read()), lambda: family.at(1)):
+        with pytest.raises(InputError, match="missing or damaged"):
+            read()
 
 
-@pytest.mark.parametrize("cut", ["masks", "images"])
-def test_a_shard_cut_between_records_fails_in_the_graph_too(tmp_path, cut):
-    families = [write(tmp_path / "a", "images"), write(tmp_path / "b", "masks")]
-    family = families[cut == "masks"]
-    path = family.directory / records.shard_name(cut, 1, 2)
-    assert len(list(datasets.dataset(families))) == 3
-    path.write_bytes(b"")
-    with pytest.raises(tf.errors.OpError, match="expected to contain 3 elements"):
-        list(datasets.dataset(families))
+def test_a_cut_shard_without_an_index_is_refused(tmp_path):
+    family = write(tmp_path / "f", counts=(2, 2))
+    path = family.directory / records.shard_name("masks", 1, 2)
+    tfrecord.index_path(path).unlink()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])  # between the two
+    assert family.at(1) == row("masks", 1)
+    with pytest.raises(InputError, match=r"00001-of-00002.* damaged, 1 of 2 images"):
+        family.at(2)
 
 
 def test_missing_family_is_named(tmp_path):
@@ -140,11 +186,7 @@ def test_zipped_families_merge(tmp_path):
     families = [write(tmp_path / "a", "images"), write(tmp_path / "b", "masks")]
     rows = list(records.read_zipped(families))
     assert rows == [row("images", i) | row("masks", i) for i in range(3)]
-    for expected, parts in zip(rows, datasets.dataset(families), strict=True):
-        merged = datasets.parse_zipped(families, parts)
-        assert merged["image/id"].numpy().decode() == expected["image/id"]
-        assert merged["mask/png"].numpy() == expected["mask/png"]
-        assert merged.keys() == expected.keys()
+    assert [records.zipped_at(families, i) for i in range(3)] == rows
 
 
 @pytest.mark.parametrize("changes", [{"first": 1}, {"counts": (2,)}, {"counts": (2, 2)}])
@@ -154,11 +196,11 @@ def test_families_that_are_not_aligned_are_refused(tmp_path, changes):
         list(records.read_zipped(families))
 
 
-def test_families_that_are_not_aligned_fail_in_the_graph_too(tmp_path):
-    families = [write(tmp_path / "a", "images"), write(tmp_path / "b", first=1)]
-    data = datasets.dataset(families).map(lambda *p: datasets.parse_zipped(families, p))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="not aligned"):
-        list(data)
+@pytest.mark.parametrize("changes", [{"first": 1}, {"counts": (2,)}])
+def test_single_records_that_are_not_aligned_are_refused(tmp_path, changes):
+    families = [write(tmp_path / "a", "images"), write(tmp_path / "b", **changes)]
+    with pytest.raises(InputError, match=rf"{tmp_path / 'b'} is not aligned .* beside é2"):
+        records.zipped_at(families, 2)
 
 
 @pytest.mark.parametrize(

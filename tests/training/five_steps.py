@@ -57,10 +57,11 @@ def main(strategy, folder, ports="", task=0):
     }
 
     def batches(epoch, position, context):
-        data = tf.data.Dataset.from_tensor_slices(rows).shuffle(IMAGES, seed=epoch + 1)
-        return datasets.replica_batches(
-            data, lambda _, row: row, IMAGES, GLOBAL_BATCH, position, context
-        )
+        def load(row):
+            batch = {name: tf.gather(values, row["image"]) for name, values in rows.items()}
+            return batch | {"mask": tf.where(row["present"], batch["mask"], VOID)}
+
+        return datasets.replica_batches(load, IMAGES, GLOBAL_BATCH, 0, epoch, position, context)
 
     chosen = strategies.get(strategy)
     for name, (kind, config) in cases.items():

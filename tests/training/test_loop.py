@@ -23,11 +23,15 @@ CONFIG = configs.TrainClassifier(
 
 
 def batches(epoch, position, context):
-    rng = np.random.default_rng(epoch)
-    features = rng.uniform(0, 1, (IMAGES, 5, 5, 64)).astype(np.float32)
-    labels = np.eye(3, dtype=np.float32)[rng.integers(0, 3, IMAGES)]
-    data = tf.data.Dataset.from_tensor_slices({"features": features, "labels": labels})
-    return datasets.replica_batches(data, lambda _, row: row, IMAGES, 2, position, context)
+    rng = np.random.default_rng(0)
+    features = tf.constant(rng.uniform(0, 1, (IMAGES, 5, 5, 64)), tf.float32)
+    labels = tf.one_hot(rng.integers(0, 3, IMAGES), 3)
+
+    def load(row):
+        image = row["image"]
+        return {"features": tf.gather(features, image), "labels": tf.gather(labels, image)}
+
+    return datasets.replica_batches(load, IMAGES, 2, 0, epoch, position, context)
 
 
 def fresh(config=CONFIG):
@@ -119,14 +123,28 @@ def test_torn_checkpoint_falls_back_to_the_one_before(whole, tmp_path):
     assert history == whole[1]
 
 
-def test_all_checkpoints_torn_starts_over(whole, tmp_path):
+@pytest.mark.parametrize("listed", [True, False])
+def test_torn_checkpoints_are_an_error_that_names_them(listed, tmp_path):
+    """Starting over would throw days away without a word."""
     with pytest.raises(KeyboardInterrupt):
         loop.fit(fresh(), batches, IMAGES, CONFIG, tmp_path, [Kill(1, 2)])
     tear(str(tmp_path), 0)
     tear(str(tmp_path), 1)
-    model, _, begun = train(tmp_path)
-    assert begun == {"epoch": 0, "position": 0}
+    if not listed:
+        (tmp_path / "checkpoint").unlink()
+    with pytest.raises(InputError, match=r"no checkpoint can be restored \(ckpt-4, ckpt-5: ") as e:
+        train(tmp_path)
+    assert str(tmp_path) in str(e.value) and "\n" not in str(e.value)
+
+
+def test_checkpoints_are_found_without_tensorflow_s_list(whole, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(fresh(), batches, IMAGES, CONFIG, tmp_path, [Kill(1, 2)])
+    (tmp_path / "checkpoint").write_bytes(bytes(100))  # as after a power cut
+    model, history, begun = train(tmp_path)
+    assert begun == {"epoch": 1, "position": 2}
     same(state(model), whole[0])
+    assert history == whole[1]
 
 
 def test_finished_training_only_restores(whole, tmp_path):
@@ -162,11 +180,78 @@ def test_batch_that_cannot_be_cut_evenly_is_refused(tmp_path):
         loop.fit(fresh(config), batches, IMAGES, config, tmp_path)
 
 
-def test_loss_that_is_no_number_stops(tmp_path):
-    def poisoned(*args):
-        return batches(*args).map(lambda b: b | {"labels": b["labels"] * float("nan")})
+def poisoned(of_step):
+    """`batches` in which labels are no numbers from a step of the first epoch on."""
 
-    with pytest.raises(InputError, match="epoch 1, step 1: lower --learning_rate") as caught:
-        loop.fit(fresh(), poisoned, IMAGES, CONFIG, tmp_path)
+    def data(epoch, position, context):
+        def spoil(step, batch):
+            wrong = tf.where(step >= of_step - 1, float("nan"), 0.0)
+            return batch | {"labels": batch["labels"] + wrong}
+
+        return batches(epoch, position, context).enumerate().map(spoil)
+
+    return data
+
+
+def test_loss_that_is_no_number_stops(tmp_path):
+    with pytest.raises(InputError, match=r"epoch 1, within steps 2 to 2: lower --lear") as caught:
+        loop.fit(fresh(), poisoned(2), IMAGES, CONFIG, tmp_path)
     assert "\n" not in str(caught.value)
-    assert not list(tmp_path.glob("*.index"))  # nothing poisoned was saved
+    assert [p.stem for p in tmp_path.glob("*.index")] == ["ckpt-1"]  # of step 1
+
+
+def test_losses_are_read_at_log_steps_only(monkeypatch, tmp_path):
+    seen = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(logs.get("loss"))
+
+    def history(log_steps):
+        seen.clear()
+        monkeypatch.setattr(loop, "_LOG_STEPS", log_steps)
+        config = dataclasses.replace(CONFIG, epochs=2, checkpoint_seconds=1e9)
+        return loop.fit(
+            fresh(config), batches, IMAGES, config, tmp_path / str(log_steps), [Watch()]
+        )
+
+    every, each = history(1), list(seen)
+    assert None not in each
+    assert history(2) == every  # to the last bit
+    np.testing.assert_allclose(seen[1::3], [np.mean(each[:2]), np.mean(each[3:5])], rtol=1e-12)
+    np.testing.assert_allclose(seen[2::3], each[2::3], rtol=1e-12)
+    assert seen[::3] == [None, None]
+    monkeypatch.setattr(loop, "_LOG_STEPS", 10)
+    rare = dataclasses.replace(CONFIG, checkpoint_seconds=1e9)
+    with pytest.raises(InputError, match="within steps 1 to 3"):
+        loop.fit(fresh(rare), poisoned(2), IMAGES, rare, tmp_path / "poisoned")
+
+
+def test_no_checkpoint_holds_a_weight_that_is_no_number(tmp_path):
+    """The last step breaks the weights after its loss was computed."""
+
+    class Break(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            weight = self.model.tuned.trainable_variables[0]
+            weight.assign(weight * float("nan"))
+
+    config = dataclasses.replace(CONFIG, epochs=1, checkpoint_seconds=1e9)
+    with pytest.raises(InputError, match="a weight is no number any more after 1 epochs"):
+        loop.fit(fresh(config), batches, IMAGES, config, tmp_path, [Break()])
+    assert not list(tmp_path.glob("*.index"))
+
+
+def test_nothing_is_traced_again_after_the_first_epoch(monkeypatch, tmp_path):
+    traces, original = [], Classifier.train_step
+
+    def counting(self, batch):
+        traces.append("step")
+        return original(self, batch)
+
+    def data(*args):
+        traces.append("data")
+        return batches(*args)
+
+    monkeypatch.setattr(Classifier, "train_step", counting)
+    train(tmp_path, data=data)
+    assert sorted(traces) == ["data", "step"]

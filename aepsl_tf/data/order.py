@@ -1,0 +1,54 @@
+"""Who comes when: a training's order of images and their random draws, a pure function.
+
+Each epoch shows every image once, shuffled by (seed, epoch). A row says which image comes, whether
+it is mirrored and where it is cropped, so whoever loads a picture, a mask or cached features for a
+row agrees with the others, and a training that goes on at (epoch, position) sees what one that
+was never interrupted sees.
+"""
+
+import numpy as np
+
+
+def steps(images, batch):
+    """Batches an epoch; the last one may have rows that do not count."""
+    return -(-images // batch)
+
+
+def epoch_rows(images, batch, seed, epoch):
+    """The rows of one epoch, as many as fill its batches.
+
+    Returns:
+      {"image": int64 `[N]` number in the split; "mirror": bool `[N]`; "crop": int32 `[N, 2]` in
+      0..2³⁰−1, taken modulo the free height and width; "present": bool `[N]`}. What fills the last
+      batch is not present, and its image is 0.
+    """
+    draws, rows = np.random.default_rng([seed, epoch]), steps(images, batch) * batch
+    image = np.zeros(rows, np.int64)
+    image[:images] = draws.permutation(images)
+    return {
+        "image": image,
+        "mirror": draws.integers(0, 2, rows).astype(bool),
+        "crop": draws.integers(0, 2**30, (rows, 2), np.int32),
+        "present": np.arange(rows) < images,
+    }
+
+
+def batches(images, batch, seed, epoch=0, position=0, pipeline=0, pipelines=1):
+    """Yields one input pipeline's rows of each batch, from `position` of `epoch` on, endlessly.
+
+    Pipeline k of K has the k-th K-th of every batch. Of that, replica r of the R it feeds takes
+    the r-th R-th.
+
+    Args:
+      batch: rows of a global batch, a multiple of `pipelines`.
+
+    Yields:
+      Dictionaries as `epoch_rows` returns, of `batch / pipelines` rows.
+    """
+    share = batch // pipelines
+    while True:
+        rows = epoch_rows(images, batch, seed, epoch)
+        for start in range(position * batch, len(rows["image"]), batch):
+            first = start + pipeline * share
+            yield {name: values[first : first + share] for name, values in rows.items()}
+        epoch, position = epoch + 1, 0
