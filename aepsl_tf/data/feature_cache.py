@@ -7,7 +7,6 @@ where it stopped.
 
 import hashlib
 import os
-import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +14,7 @@ from absl import logging
 
 from aepsl_tf.classes import VOID
 from aepsl_tf.data import datasets, records, transforms
-from aepsl_tf.files import to_json
+from aepsl_tf.files import remove_at_once, to_json
 
 _CHUNK, _BATCH = 64, 8  # images a file, images a forward pass
 
@@ -56,8 +55,20 @@ class FeatureCache:
         """Computes the chunks that are missing; prints the size first.
 
         Workers that share the folder begin at different chunks and leave out what another has
-        done. Nobody waits, so nobody waits for a worker that died.
+        done. Nobody waits, so nobody waits for a worker that died. One that finds the folder gone
+        gives up: the chief (worker 0) has all it needed and removed it.
+
+        Returns:
+          The cache, or None where it is gone.
         """
+        try:
+            return self._fill_up(worker, workers)
+        except FileNotFoundError:
+            if worker == 0 or self.directory.exists():
+                raise
+            return None
+
+    def _fill_up(self, worker, workers):
         self.directory.mkdir(parents=True, exist_ok=True)
         count = -(-self.family.images // _CHUNK)
         paths = [self.directory / f"{i:05d}.npy" for i in range(count)]
@@ -145,4 +156,4 @@ class FeatureCache:
         return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
 
     def remove(self):
-        shutil.rmtree(self.directory, ignore_errors=True)
+        remove_at_once(self.directory)

@@ -59,7 +59,10 @@ def run(settings, run_dir, workers=0):
             draw = pictures.segmenter_overlays(families, run_dir.classes())
             return train.train(model, families, fill, run_dir, key, partial, [PslWarmup()], draw)
 
-    return run_dir.phase(key, settings, inputs, run_dir.model(name), work, together=True)
+    reads = {} if settings.start_model else {"weights": settings.weights}
+    return run_dir.phase(
+        key, settings, inputs, run_dir.model(name), work, together=True, reads=reads
+    )
 
 
 if __name__ == "__main__":
