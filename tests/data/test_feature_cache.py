@@ -105,6 +105,36 @@ def test_a_killed_fill_goes_on(tmp_path, model, family):
     assert [f.stat().st_mtime_ns for f in files] == made
 
 
+@pytest.mark.parametrize("point", ["save", "replace", "load"])
+def test_a_helper_stops_when_the_chief_has_removed_the_cache(
+    tmp_path, model, family, monkeypatch, point
+):
+    """Mining is shared: the chief may be through, and clear away, while a helper still fills."""
+    chief = FeatureCache(run_at(tmp_path), model, family, FILL)
+    owner = feature_cache.os if point == "replace" else feature_cache.np
+    original, calls = getattr(owner, point), []
+
+    def late(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 1:
+            chief.remove()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, point, late)
+    assert FeatureCache(run_at(tmp_path), model, family, FILL).fill_up(1, 2) is None
+    assert calls and list(tmp_path.iterdir()) == []
+
+
+def test_a_chunk_that_the_chief_misses_is_an_error(tmp_path, model, family, monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError("00000.npy")
+
+    monkeypatch.setattr(feature_cache.np, "load", missing)
+    for worker in (0, 1):  # the folder is there: this is no helper that came late
+        with pytest.raises(FileNotFoundError):
+            FeatureCache(run_at(tmp_path), model, family, FILL).fill_up(worker, 2)
+
+
 def test_name_depends_on_weights_pictures_and_fill(tmp_path, model, family):
     def name(model=model, family=family, fill=FILL):
         return FeatureCache(run_at(tmp_path), model, family, fill).directory.name
