@@ -127,7 +127,7 @@ def _named(value):
     """A setting as a manifest holds it, in words."""
     if value is None:
         return "nothing"
-    return value["path"] if isinstance(value, dict) else value
+    return value["path"] or "the default" if isinstance(value, dict) else value
 
 
 class RunDir:
