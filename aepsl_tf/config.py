@@ -10,14 +10,18 @@ import dataclasses
 from aepsl_tf.errors import InputError
 
 
-def setting(default, text, *, unit="", paper="", choices=(), low=None, identity=True):
+def setting(default, text, *, unit="", paper="", choices=(), low=None, identity=True, content=None):
     """A dataclass field with its help, unit, source in the paper, and allowed values.
 
-    `identity=False` marks a field that cannot change a byte of what the phase makes.
+    `identity=False` marks a field that cannot change a byte of what the phase makes. `content`
+    marks one that names a file or a folder: what that holds counts, not its name; its value lists
+    the words that may stand in the place of a file. The default of a field that is added later
+    must mean what was done before, because that is how runs of older versions are read.
     """
     metadata = dict(
-        help=text, unit=unit, paper=paper, choices=tuple(choices), low=low, identity=identity
-    )
+        help=text, unit=unit, paper=paper, choices=tuple(choices), low=low, identity=identity,
+        content=content,
+    )  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -36,9 +40,19 @@ class Config:
                 raise InputError(f"--{field.name}={value}: expected at least {meta['low']}")
 
     def identity(self):
-        """The fields that shape what the phase makes, as the manifest compares them."""
+        """The fields that shape what the phase makes, but those that name files."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)
-                if f.metadata["identity"]}  # fmt: skip
+                if f.metadata["identity"] and f.metadata["content"] is None}  # fmt: skip
+
+    def is_word(self, name):
+        """Whether a field that may name a file holds a word in its place."""
+        field = type(self).__dataclass_fields__[name]
+        return getattr(self, name) in field.metadata["content"]
+
+    @classmethod
+    def defaults(cls):
+        """Every field's default."""
+        return {f.name: f.default for f in dataclasses.fields(cls)}
 
 
 # -------------------------------------------------------------- what several phases have in common
@@ -55,7 +69,7 @@ class TrainSplit(Config):
 class Devkit(Config):
     """The pictures, lists and masks as PASCAL VOC keeps them."""
 
-    voc_root: str = setting("", "VOC devkit folder, the one that holds JPEGImages")
+    voc_root: str = setting("", "VOC devkit folder, the one that holds JPEGImages", content=("",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,19 +142,26 @@ class WriteVoc(Devkit):
     """A VOC devkit → `images` and, apart from it, `ground_truth`."""
 
     split: str = setting("train", "split: ImageSets/Segmentation/SPLIT.txt; names the data too")
-    ids_file: str = setting("", "file with one image id a line, in place of the split's own list")
-    classes_file: str = setting("", "JSON class list; default: VOC_ROOT/classes.json, else VOC's")
+    ids_file: str = setting(
+        "",
+        "file with one image id a line, in place of the split's own list; a name that is not there "
+        "is looked for in VOC_ROOT/ImageSets/Segmentation",
+        content=("",),
+    )
+    classes_file: str = setting(
+        "", "JSON class list; default: VOC_ROOT/classes.json, else VOC's", content=("",)
+    )
     tags_from: str = setting(
         "auto",
-        "where image tags come from; auto takes --labels_csv if given, else masks, else XML, "
-        "else writes none",
+        "where image tags come from; auto takes --labels_csv if given, else masks if every image "
+        "has one, else XML, else writes none",
         paper="§4.1",
         choices=("auto", "masks", "xml", "csv", "none"),
     )
-    labels_csv: str = setting("", "tag file with columns image,labels")
+    labels_csv: str = setting("", "tag file with columns image,labels", content=("",))
     ground_truth: str = setting(
         "auto",
-        "auto writes pixel ground truth where the split has masks; none never does",
+        "auto writes pixel ground truth where every image of the split has a mask; none never does",
         choices=("auto", "none"),
     )
     shards: int = setting(4, "files a family is cut into", low=1)
@@ -157,10 +178,12 @@ class WriteSaliency(TrainSplit):
         choices=("drfi", "spectral_residual", "fine_grained", "onnx", "folder"),
     )
     drfi_model: str = setting(
-        "", "model of --method=drfi, as train_saliency writes it; default: the one that ships"
+        "",
+        "model of --method=drfi, as train_saliency writes it; default: the one that ships",
+        content=("",),
     )
-    onnx_model: str = setting("", "ONNX salient-object network, for --method=onnx")
-    maps_dir: str = setting("", "folder of maps ID.png, for --method=folder")
+    onnx_model: str = setting("", "ONNX salient-object network, for --method=onnx", content=("",))
+    maps_dir: str = setting("", "folder of maps ID.png, for --method=folder", content=("",))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +229,10 @@ class Network(Config):
         choices=("vgg16", "vgg16_small"),
     )
     weights: str = setting(
-        "imagenet", "imagenet (downloads), none, or a weights file of the backbone", paper="§4.1"
+        "imagenet",
+        "imagenet (downloads), none, or a weights file of the backbone",
+        paper="§4.1",
+        content=("imagenet", "none"),
     )
     fc6_dilation: int = setting(12, "dilation of fc6", paper="LargeFOV", low=1)
     input: str = setting(

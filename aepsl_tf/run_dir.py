@@ -7,6 +7,7 @@ nothing.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -18,7 +19,7 @@ from absl import logging
 
 from aepsl_tf.classes import ClassSet
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import digest, to_json, write_atomic
+from aepsl_tf.files import Content, digest, remove_at_once, to_json, write_atomic
 
 GROUND_TRUTH_PHASES = ("write_voc", "evaluate", "report", "supervised_masks")
 """The firewall around weak supervision: write_voc makes ground truth, three phases may read it."""
@@ -49,6 +50,84 @@ def _beside(output):
 def _holds_work(partial):
     """Whether an earlier try got so far as to write something."""
     return partial.is_file() or (partial.is_dir() and any(partial.iterdir()))
+
+
+def _read_json(path):
+    """A JSON file that another worker may take away at any time; None where there is none."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What a phase is to be made from.
+
+    Attributes:
+      config: field → its value or, where it names a file that is read, its `Content`; None where
+        it could name one and none is read.
+      inputs: phase key → digest of that phase's output.
+      defaults: of every field, which older manifests may lack.
+    """
+
+    config: dict
+    inputs: dict
+    defaults: dict
+
+    @classmethod
+    def of(cls, config, reads, inputs):
+        files = {
+            name: Content(value, value)
+            for name, value in reads.items()
+            if isinstance(value, str) and not config.is_word(name)
+        }
+        return cls(config.identity() | reads | files, inputs, config.defaults())
+
+    def to_json(self):
+        config = {k: v.to_json() if isinstance(v, Content) else v for k, v in self.config.items()}
+        return {"config": config, "inputs": self.inputs}
+
+    def difference(self, before):
+        """What `before`, of `to_json`, had otherwise, in words, or None.
+
+        A setting that `before` lacks had its default. Files come last: they may take time.
+        """
+        old = self.defaults | before["config"]
+        files = {k: v for k, v in self.config.items() if isinstance(v, Content)}
+        for name in sorted(self.config.keys() - files.keys()):
+            now = self.config[name]
+            if old[name] != now and not (now is None and old[name] == ""):
+                return f"--{name}={_named(old[name])}, now {_named(now)}"
+        for name in sorted(before["config"].keys() - self.defaults.keys()):
+            return f"--{name}={old[name]}, which is no setting any more"
+        for name in sorted(self.inputs.keys() | before["inputs"].keys()):
+            if self.inputs.get(name) != before["inputs"].get(name):
+                return f"another output of {name}"
+        for name in sorted(files):
+            now, was = files[name], _named(old[name])
+            if now.is_same(old[name]):
+                continue
+            if not isinstance(old[name], dict):
+                return f"--{name}={was}, now {now.given or now.path}"
+            if not now.there:
+                return f"another --{name} ({was}; {now.path} is not there)"
+            return f"another --{name} (the content of {now.path} is not the same)"
+        return None
+
+    def renewed(self, before):
+        """`before`, which differs in nothing, with the places and times of files as they are."""
+        config = before["config"]
+        files = {k: v.renewed(config[k]) for k, v in self.config.items()
+                 if isinstance(v, Content) and k in config}  # fmt: skip
+        return before | {"config": config | files}
+
+
+def _named(value):
+    """A setting as a manifest holds it, in words."""
+    if value is None:
+        return "nothing"
+    return value["path"] or "the default" if isinstance(value, dict) else value
 
 
 class RunDir:
@@ -122,7 +201,7 @@ class RunDir:
 
     def drop_cache(self):
         """Removes what phases shared."""
-        shutil.rmtree(self.cache, ignore_errors=True)
+        remove_at_once(self.cache)
 
     def tensorboard(self, key):
         return self.root / "tensorboard" / key.replace("/", "_")
@@ -142,8 +221,6 @@ class RunDir:
             if ClassSet.load(path) == classes:
                 return
             raise InputError(f"{path} holds other classes than this split: use another --run_dir")
-        if not self.chief:
-            return
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, to_json(classes.to_json()))
 
@@ -155,10 +232,8 @@ class RunDir:
 
     def manifest(self):
         """Phase key → its entry (status, config, inputs, output digest, facts, seconds)."""
-        if not self._manifest_path.exists():
-            return {}
         try:
-            return json.loads(self._manifest_path.read_text())
+            return _read_json(self._manifest_path) or {}
         except json.JSONDecodeError as error:
             raise InputError(f"{self._manifest_path} is damaged ({error}): remove it; finished "
                              "phases will then be redone") from error  # fmt: skip
@@ -180,7 +255,7 @@ class RunDir:
         partial, begun = _beside(output)
         if entry["status"] == "publishing" and output.exists() and not partial.exists():
             entry["status"] = "finished"  # killed between the rename and the manifest
-            if self.chief:
+            if self._lock:  # only who holds the run writes; others may look at any time
                 self._record(key, entry)
                 begun.unlink(missing_ok=True)
         return entry if entry["status"] == "finished" and output.exists() else None
@@ -228,17 +303,21 @@ class RunDir:
         """Holds the run for several phases (the pipeline)."""
         return self._locked()
 
-    def phase(self, key, config, inputs, output, work, together=False):
+    def phase(self, key, config, inputs, output, work, together=False, reads=None):
         """Runs one phase unless it is finished already.
 
         Args:
           key: the phase and its instance, such as `train_classifier/step_2`.
-          config: its `Config`; only fields that shape the output are compared.
+          config: its `Config`; only fields that shape the output are compared, and those that
+            name files only where `reads` says so.
           inputs: keys of the phases whose outputs this one reads.
           output: the folder (or, with a suffix, the file) it makes.
           work: `work(partial) -> facts`: fills the path `partial`, resuming what it finds there;
             returns a JSON dictionary kept in the manifest, or None.
           together: every worker of a job does the work; else the others wait for the chief's.
+          reads: field → the file it names, as the setting has it, or a `Content`, or None where
+            no file is read. What the files hold is compared. A finished phase does not need
+            them: those that are not there any more are taken to be what they were.
 
         Returns:
           The facts.
@@ -247,31 +326,33 @@ class RunDir:
           InputError: an input is missing, or the phase was done with other settings or inputs;
             the chief has stopped.
         """
-        wanted = {
-            "config": config.identity(),
-            "inputs": {k: self.need(k, key)["digest"] for k in inputs},
-        }
+        inputs = {k: self.need(k, key)["digest"] for k in inputs}
+        wanted = _Wanted.of(config, reads or {}, inputs)
         if not self.chief:
             return self._follow(key, wanted, output, work if together else None)
         with self._locked():
             done = self.entry(key)
             if done is not None and not self._differs(key, done, wanted, "finished"):
                 logging.info("%s: finished before, skipped", key)
+                renewed = wanted.renewed(done)
+                if renewed != done:
+                    self._record(key, renewed)
                 return done["facts"]
             partial, begun = _beside(output)
             partial.parent.mkdir(parents=True, exist_ok=True)
-            if begun.exists() and _holds_work(partial):
-                if self._differs(key, json.loads(begun.read_text()), wanted, "begun"):
-                    _remove(partial)
-            else:  # nothing yet, or no record of how it was begun: that cannot be trusted
+            # Work without a record of how it was begun cannot be trusted.
+            before = _read_json(begun) if _holds_work(partial) else None
+            if before is None or self._differs(key, before, wanted, "begun"):
+                before = None
                 _remove(partial)
-            write_atomic(begun, to_json(wanted))
+            source = wanted.renewed(before) if before else wanted.to_json()
+            write_atomic(begun, to_json(source))
             if not output.suffix:
                 partial.mkdir(exist_ok=True)
             logging.info("%s: starts", key)
             start = time.monotonic()
             facts = work(partial) or {}
-            entry = wanted | {
+            entry = source | {
                 "status": "publishing",
                 "output": str(output.relative_to(self.root)),
                 "digest": digest(partial),
@@ -282,7 +363,7 @@ class RunDir:
             _remove(output)  # after the record: half an old output must not count as finished
             os.replace(partial, output)
             self._record(key, entry | {"status": "finished"})
-            begun.unlink()
+            begun.unlink(missing_ok=True)
             logging.info("%s: finished in %.0f s → %s", key, entry["seconds"], output)
             return facts
 
@@ -293,12 +374,12 @@ class RunDir:
         while True:
             alone = self._is_free()  # before the looks: what it published, it published before
             done = self.entry(key)
-            if done and {k: done[k] for k in wanted} == wanted:
+            if done and wanted.difference(done) is None:
                 return done["facts"]
             if done and not self.restart:
                 self._differs(key, done, wanted, "finished")
-            started = partial.exists() and begun.exists()
-            if work and started and json.loads(begun.read_text()) == wanted:
+            before = _read_json(begun)
+            if work and before and partial.exists() and wanted.difference(before) is None:
                 work(partial)
                 work = None
             if not alone:
@@ -323,21 +404,13 @@ class RunDir:
 
     def _differs(self, key, before, wanted, how):
         """Whether a phase was done otherwise; refuses unless --restart."""
-        for kind in ("config", "inputs"):
-            old, new = before[kind], wanted[kind]
-            for name in sorted(old.keys() | new.keys()):
-                if old.get(name) == new.get(name):
-                    continue
-                what = (
-                    f"--{name}={old.get(name)}, now {new.get(name)}"
-                    if kind == "config"
-                    else f"another output of {name}"
-                )
-                if not self.restart:
-                    raise InputError(
-                        f"{key} was {how} with {what}: give the old value, use another --run_dir, "
-                        "or add --restart to redo it"
-                    )
-                logging.info("%s: %s with %s; redone (--restart)", key, how, what)
-                return True
-        return False
+        what = wanted.difference(before)
+        if what is None:
+            return False
+        if not self.restart:
+            raise InputError(
+                f"{key} was {how} with {what}: give the old one, use another --run_dir, or add "
+                "--restart to redo it"
+            )
+        logging.info("%s: %s with %s; redone (--restart)", key, how, what)
+        return True

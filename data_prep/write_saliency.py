@@ -9,7 +9,8 @@ import numpy as np
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import encoding, records
-from data_prep.saliency import methods
+from aepsl_tf.files import Content
+from data_prep.saliency import drfi, methods
 
 
 def run(settings, run_dir, workers=0):
@@ -28,7 +29,24 @@ def run(settings, run_dir, workers=0):
         )
 
     target = run_dir.family(split, "saliency")
-    run_dir.phase(key, settings, [f"write_voc/{split}"], target, work)
+    reads = _reads(settings, run_dir.family(split, "images"))
+    run_dir.phase(key, settings, [f"write_voc/{split}"], target, work, reads=reads)
+
+
+def _reads(settings, images):
+    """The files that a method reads: its model or, of a folder, the maps of the split's images."""
+
+    def maps():
+        folder = methods.FolderSaliency(settings.maps_dir)
+        ids = (row["image/id"] for row in records.Family(images).read())
+        return [name for name in map(folder.name_of, ids) if name]
+
+    model = settings.drfi_model
+    return {
+        "drfi": {"drfi_model": Content(model, model or drfi.MODEL)},
+        "onnx": {"onnx_model": settings.onnx_model},
+        "folder": {"maps_dir": Content(settings.maps_dir, settings.maps_dir, maps)},
+    }.get(settings.method, {})
 
 
 def _row(method, row):

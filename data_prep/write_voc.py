@@ -15,119 +15,211 @@ from aepsl_tf import config, config_flags
 from aepsl_tf.classes import BACKGROUND, VOC, VOID, ClassSet
 from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import Content
 
 
 def run(settings, run_dir, workers=0):
     """Writes one split of a devkit; see `config.WriteVoc`.
 
+    A split that is written already is compared with the devkit by the list of its images, the
+    class file and the tag file, which are read, and by the pictures, masks or XML files that were
+    read then: by names, sizes and times, and by what they hold where these are not the same. No
+    picture and no mask is decoded. What is not there any more is not compared: a list that is
+    gone, or one of the folders, and then no file below the devkit.
+
     Raises:
       InputError: missing or unreadable files, unknown tags, masks that are no class-id masks.
     """
-    root = pathlib.Path(settings.voc_root)
-    if not settings.voc_root or not (root / "JPEGImages").is_dir():
-        raise InputError(f"--voc_root={settings.voc_root}: expected a folder that holds JPEGImages")
-    classes = _classes(settings, root)
-    ids = _ids(settings, root)
-    _refuse_missing(ids, root / "JPEGImages", ".jpg")
-    has_masks = settings.ground_truth == "auto" and _any(ids, root / "SegmentationClass", ".png")
-    if has_masks:
-        _refuse_missing(
-            ids, root / "SegmentationClass", ".png", " (or add --ground_truth=none, --tags_from)"
-        )
-    source = _tag_source(settings, root, ids)
     key = f"write_voc/{settings.split}"
-    new_truth = has_masks and run_dir.entry(f"{key}/ground_truth") is None
-    in_masks = None
-    if source == "masks" or new_truth:  # bad masks are refused before anything is written
-        in_masks = _tags_in_masks(root, ids, classes, workers)
-    tags = in_masks if source == "masks" else _tags(source, settings, root, ids, classes)
-    logging.info("%s: %d images; tags from %s; ground truth: %s", settings.split, len(ids), source,
-                 "written" if has_masks else "none")  # fmt: skip
-    run_dir.fix_classes(classes)
-
-    counts = records.split_counts(len(ids), settings.shards)
-    shards = [ids[sum(counts[:i]) : sum(counts[: i + 1])] for i in range(len(counts))]
-
-    tagged = [[(id_, tags[id_]) for id_ in shard] for shard in shards]
+    done = run_dir.entry(key)
+    devkit = _Devkit(settings, done["facts"].get("tags_from") if done else None)
+    if not done and run_dir.chief:  # else these may not be needed
+        devkit.refuse_missing()
 
     def write_images(partial):
-        make = functools.partial(_image_row, root / "JPEGImages")
-        facts = functools.partial(_image_facts, partial, counts, source)
+        devkit.refuse_missing()
+        logging.info("%s: tags from %s; ground truth: %s", settings.split, devkit.tags_from,
+                     devkit.truth_in_words())  # fmt: skip
+        classes, in_masks = devkit.classes(), None
+        if devkit.tags_from == "masks" or devkit.has_truth:  # bad masks are refused first
+            in_masks = _tags_in_masks(devkit.root, devkit.ids, classes, workers)
+        tags = in_masks if devkit.tags_from == "masks" else _tags(devkit, classes)
+        run_dir.fix_classes(classes)
+        counts, shards = devkit.shards()
+        tagged = [[(id_, tags[id_]) for id_ in shard] for shard in shards]
+        make = functools.partial(_image_row, devkit.root / _PICTURES)
+        facts = functools.partial(_image_facts, partial, counts, devkit.tags_from)
         records.write_family(
             partial, "images", counts, tagged.__getitem__, make, workers, facts=facts
         )
+        return {"tags_from": devkit.tags_from, "ground_truth": devkit.has_truth}
 
     def write_ground_truth(partial):
-        make = functools.partial(_mask_row, root, len(classes))
+        devkit.refuse_missing()
+        counts, shards = devkit.shards()
+        make = functools.partial(_mask_row, devkit.root, len(devkit.classes()))
         records.write_family(partial, "ground_truth", counts, shards.__getitem__, make, workers)
 
-    run_dir.phase(key, settings, [], run_dir.family(settings.split, "images"), write_images)
-    if has_masks:
-        truth = run_dir.ground_truth(settings.split, "write_voc")
-        run_dir.phase(f"{key}/ground_truth", settings, [key], truth, write_ground_truth)
+    images = run_dir.family(settings.split, "images")
+    facts = run_dir.phase(key, settings, [], images, write_images, reads=devkit.for_images())
+    if devkit.has_truth or facts.get("ground_truth"):
+        run_dir.phase(
+            f"{key}/ground_truth", settings, [key],
+            run_dir.ground_truth(settings.split, "write_voc"), write_ground_truth,
+            reads=devkit.for_ground_truth(),
+        )  # fmt: skip
 
 
-def _classes(settings, root):
-    if settings.classes_file:
-        return ClassSet.load(settings.classes_file)
-    own = root / "classes.json"
-    return ClassSet.load(own) if own.exists() else VOC
+_PICTURES, _MASKS, _XML = "JPEGImages", "SegmentationClass", "Annotations"
+_SUFFIXES = {_PICTURES: ".jpg", _MASKS: ".png", _XML: ".xml"}
+_LISTS = pathlib.Path("ImageSets", "Segmentation")
 
 
-def _ids(settings, root):
-    path = root / "ImageSets" / "Segmentation" / f"{settings.split}.txt"
-    path = pathlib.Path(settings.ids_file) if settings.ids_file else path
-    if not path.exists():
-        raise InputError(f"{path} is not there: give --split one of its neighbours, or --ids_file")
+class _Devkit:
+    """One split of a devkit, by names: of all its files only the list of images is read.
+
+    Args:
+      settings: `config.WriteVoc`.
+      before: where the tags came from when the split was written, or None. With --tags_from=auto
+        they still do: masks that were added since give it ground truth, not other tags.
+
+    Attributes:
+      root: the folder.
+      ids: of the images; none where there is no list, or no devkit any more.
+      with_mask: how many of them have a mask.
+      tags_from: masks, xml, csv or none.
+      has_truth: whether the split has ground truth: a mask for every image, and it is wanted.
+    """
+
+    def __init__(self, settings, before=None):
+        self.settings, self.root = settings, pathlib.Path(settings.voc_root)
+        self._list = _list_of(settings, self.root)
+        self._classes = pathlib.Path(settings.classes_file or self.root / "classes.json")
+        self.ids = _ids(self._list) if self._list.is_file() else []
+        self._missing = {
+            folder: [i for i in self.ids if not (self.root / folder / (i + suffix)).exists()]
+            for folder, suffix in _SUFFIXES.items()
+        }
+        self.with_mask = len(self.ids) - len(self._missing[_MASKS])
+        all_masks = bool(self.ids) and self.with_mask == len(self.ids)
+        self.has_truth = settings.ground_truth == "auto" and all_masks
+        self.tags_from = settings.tags_from
+        if self.tags_from == "auto":
+            if settings.labels_csv:
+                self.tags_from = "csv"
+            elif before in ("masks", "xml"):
+                self.tags_from = before
+            elif all_masks:
+                self.tags_from = "masks"
+            else:
+                has_xml = len(self._missing[_XML]) < len(self.ids)
+                self.tags_from = "xml" if has_xml else "none"
+
+    def _is_there(self):
+        return bool(self.settings.voc_root) and (self.root / _PICTURES).is_dir()
+
+    def refuse_missing(self):
+        """Refuses a split that cannot be written for want of files."""
+        if not self._is_there():
+            raise InputError(
+                f"--voc_root={self.settings.voc_root}: expected a folder that holds {_PICTURES}"
+            )
+        if not self._list.is_file():
+            where = " (nor in ImageSets/Segmentation)" if self.settings.ids_file else ""
+            raise InputError(
+                f"{self._list} is not there{where}: give --split one of the lists in "
+                f"{self.root / _LISTS}, or --ids_file"
+            )
+        for folder in self._read_for_images():
+            if missing := self._missing[folder]:
+                some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+                hint = "" if folder == _PICTURES else ", or give another --tags_from"
+                raise InputError(
+                    f"{self.root / folder}: expected {len(self.ids)} files, found "
+                    f"{len(self.ids) - len(missing)}; missing: {some}. Add them or take their "
+                    f"ids out of the split{hint}"
+                )
+
+    def truth_in_words(self):
+        if self.has_truth:
+            return f"{len(self.ids)} masks"
+        if self.settings.ground_truth == "none":
+            return "none (--ground_truth=none)"
+        return f"none, {self.with_mask} of {len(self.ids)} masks are there"
+
+    def classes(self):
+        return ClassSet.load(self._classes) if self._own_classes() else VOC
+
+    def _own_classes(self):
+        """Whether there is a class file: one that is missing, but was asked for, is one too."""
+        return bool(self.settings.classes_file) or self._classes.exists()
+
+    def shards(self):
+        """(images a shard, ids a shard)."""
+        counts = records.split_counts(len(self.ids), self.settings.shards)
+        return counts, [self.ids[sum(counts[:i]) :][:n] for i, n in enumerate(counts)]
+
+    def _read_for_images(self):
+        return [_PICTURES, *({"masks": [_MASKS], "xml": [_XML]}.get(self.tags_from, []))]
+
+    def _content(self, folders):
+        """What is read for either family, with the split's files in folders of the devkit."""
+        names = [f"{folder}/{id_}{_SUFFIXES[folder]}" for folder in folders for id_ in self.ids]
+        # Where the devkit is gone its class file is, and not none.
+        has_classes = self._own_classes() or not self._is_there()
+        return {
+            "voc_root": Content(self.settings.voc_root, self.root, names),
+            "ids_file": Content(self.settings.ids_file, self._list),
+            "classes_file": (
+                Content(self.settings.classes_file, self._classes) if has_classes else None
+            ),
+        }
+
+    def for_images(self):
+        """What the images and their tags are read from, as `RunDir.phase` takes it."""
+        csv_file = self.settings.labels_csv if self.tags_from == "csv" else None
+        return self._content(self._read_for_images()) | {"labels_csv": csv_file}
+
+    def for_ground_truth(self):
+        """What the ground truth is read from."""
+        return self._content([_MASKS])
+
+
+def _list_of(settings, root):
+    """The list of the split's images: --ids_file, here or in the devkit, or the devkit's own."""
+    own = root / _LISTS
+    if not settings.ids_file:
+        return own / f"{settings.split}.txt"
+    here = pathlib.Path(settings.ids_file)
+    return own / here if not here.exists() and (own / here).exists() else here
+
+
+def _ids(path):
     ids = path.read_text().split()
     if not ids:
         raise InputError(f"{path} names no image: the split is empty")
     if len(set(ids)) != len(ids):
-        twice = next(i for i in ids if ids.count(i) > 1)
+        seen = set()
+        twice = next(i for i in ids if i in seen or seen.add(i))
         raise InputError(f"{path}: {twice} is listed twice; remove one of the two lines")
     return ids
-
-
-def _any(ids, folder, suffix):
-    return any((folder / (id_ + suffix)).exists() for id_ in ids)
-
-
-def _refuse_missing(ids, folder, suffix, hint=""):
-    missing = [id_ for id_ in ids if not (folder / (id_ + suffix)).exists()]
-    if missing:
-        some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-        raise InputError(
-            f"{folder}: expected {len(ids)} files, found {len(ids) - len(missing)}; "
-            f"missing: {some}. Add them or take their ids out of the split{hint}"
-        )
 
 
 # ----------------------------------------------------------------------------------------- tags
 
 
-def _tag_source(settings, root, ids):
-    if settings.tags_from != "auto":
-        return settings.tags_from
-    if settings.labels_csv:
-        return "csv"
-    if _any(ids, root / "SegmentationClass", ".png"):
-        return "masks"
-    return "xml" if _any(ids, root / "Annotations", ".xml") else "none"
-
-
-def _tags(source, settings, root, ids, classes):
+def _tags(devkit, classes):
     """Image id → sorted class ids, from any source but the masks."""
-    if source == "none":
+    ids = devkit.ids
+    if devkit.tags_from == "none":
         return {id_: [] for id_ in ids}
-    if source == "csv":
-        return _csv_tags(settings.labels_csv, ids, classes)
-    _refuse_missing(ids, root / "Annotations", ".xml")
-    return {id_: _xml_tags(root / "Annotations" / f"{id_}.xml", classes) for id_ in ids}
+    if devkit.tags_from == "csv":
+        return _csv_tags(devkit.settings.labels_csv, ids, classes)
+    return {id_: _xml_tags(devkit.root / _XML / f"{id_}.xml", classes) for id_ in ids}
 
 
 def _tags_in_masks(root, ids, classes, workers):
     """Image id → sorted class ids of its mask, which is checked."""
-    _refuse_missing(ids, root / "SegmentationClass", ".png")
     tags = {}
     read = functools.partial(_mask_tags, root, len(classes))
     with records.progress(len(ids), "read masks") as bar:
@@ -213,7 +305,7 @@ def _image_facts(partial, counts, source):
 
 
 def _read_mask(root, id_, num_classes):
-    path = root / "SegmentationClass" / f"{id_}.png"
+    path = root / _MASKS / f"{id_}.png"
     mask = encoding.read_mask_png(path.read_bytes(), str(path))
     wrong = sorted({int(c) for c in np.unique(mask)} - {*range(num_classes + 1), VOID})
     if wrong:

@@ -126,3 +126,33 @@ def disk():
     image[inside] = (200, 40, 30)
     image[inside & ((x // 6 + y // 6) % 2 == 0)] = (250, 120, 60)
     return image, inside
+
+
+def _field(number, value):
+    """One field of a protocol buffer: an int, a str, or the bytes of a message."""
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    value = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value):
+    low, rest = value & 0x7F, value >> 7
+    return bytes([low | 0x80]) + _varint(rest) if rest else bytes([low])
+
+
+def write_onnx(path, shape, op="ReduceSumSquare", element_type=1):
+    """An ONNX file of one operation, over the channels if it reduces; str dimensions are open."""
+
+    def tensor(name, dims):
+        dims = b"".join(_field(1, _field(2 if isinstance(d, str) else 1, d)) for d in dims)
+        return _field(1, name) + _field(2, _field(1, _field(1, element_type) + _field(2, dims)))
+
+    node = _field(1, "image") + _field(2, "map") + _field(4, op)
+    if op.startswith("Reduce"):
+        node += _field(5, _field(1, "axes") + _field(20, 7) + _field(8, 1))
+    output = ["n", "c", "h", "w"][: len(shape)]
+    graph = _field(1, node) + _field(2, "g")
+    graph += _field(11, tensor("image", shape)) + _field(12, tensor("map", output))
+    path.write_bytes(_field(1, 7) + _field(7, graph) + _field(8, _field(1, "") + _field(2, 11)))
+    return str(path)

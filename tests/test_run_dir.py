@@ -1,6 +1,7 @@
 """The manifest: what is skipped, refused, redone and recovered; the firewall; the lock."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -96,6 +97,173 @@ def test_changed_input_makes_a_phase_stale(tmp_path):
     phase = Phase(tmp_path, restart=True)
     phase(["train_classifier/step_1"])
     assert phase.calls == 1
+
+
+# --------------------------------------------------------------------------- files by their content
+
+
+class Training:
+    """The chief's training from a weights file, or a word; `again` from a new process."""
+
+    def __init__(self, root, weights, **options):
+        self.run, self.calls = RunDir(root / "run", **options), 0
+        self.config = configs.TrainClassifier(weights=str(weights))
+
+    def work(self, partial):
+        self.calls += 1
+        (partial / "file").write_text("made")
+
+    def __call__(self, work=None):
+        self.run.phase("train_classifier/step_1", self.config, [], self.run.classifier(1),
+                       work or self.work, reads={"weights": self.config.weights})  # fmt: skip
+        return self.calls
+
+
+def test_a_file_is_what_it_holds(tmp_path):
+    one, other = tmp_path / "one.h5", tmp_path / "other.h5"
+    one.write_text("1")
+    assert Training(tmp_path, one)() == 1
+    one.rename(other)
+    assert Training(tmp_path, other)() == 0  # moved
+    other.write_text("2")
+    with pytest.raises(InputError, match=r"finished with another --weights \(the content of .*oth"):
+        Training(tmp_path, other)()
+    redone = Training(tmp_path, other, restart=True)
+    assert redone() == 1 and redone() == 1
+
+
+def test_a_finished_phase_does_not_need_its_files(tmp_path):
+    path = tmp_path / "w.h5"
+    path.write_text("1")
+    Training(tmp_path, path)()
+    path.unlink()
+    assert Training(tmp_path, path)() == 0
+    with pytest.raises(InputError, match=r"another --weights .*w\.h5; .*typo\.h5 is not there"):
+        Training(tmp_path, tmp_path / "typo.h5")()
+
+
+def test_words_stay_words(tmp_path):
+    path = tmp_path / "w.h5"
+    path.write_text("1")
+    Training(tmp_path, "none")()
+    assert Training(tmp_path, "none")() == 0
+    with pytest.raises(InputError, match="--weights=none, now imagenet"):
+        Training(tmp_path, "imagenet")()
+    with pytest.raises(InputError, match=r"--weights=none, now .*w\.h5"):
+        Training(tmp_path, path)()
+    Training(tmp_path, path, restart=True)()
+    with pytest.raises(InputError, match=r"--weights=.*w\.h5, now none"):
+        Training(tmp_path, "none")()
+
+
+def test_a_killed_phase_does_not_go_on_with_another_file(tmp_path):
+    path = tmp_path / "w.h5"
+    path.write_text("1")
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path, path)(killed)
+    path.write_text("2")
+    with pytest.raises(InputError, match="begun with another --weights"):
+        Training(tmp_path, path)()
+    path.write_text("1")
+    assert Training(tmp_path, path)() == 1
+    assert (RunDir(tmp_path / "run").classifier(1) / "half").exists()
+
+
+def test_a_file_that_is_away_for_a_while_is_not_forgotten(tmp_path):
+    path = tmp_path / "w.h5"
+    path.write_text("1")
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path, path)(killed)
+    path.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        Training(tmp_path, path)(killed)
+    path.write_text("2")
+    with pytest.raises(InputError, match="begun with another --weights"):
+        Training(tmp_path, path)()
+
+
+def _edit(root, change):
+    """A manifest as another version wrote it: `change(config)`."""
+    path = root / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for entry in manifest.values():
+        change(entry["config"])
+    write_atomic(path, json.dumps(manifest))
+
+
+def test_a_field_that_an_older_version_lacked_had_its_default(tmp_path):
+    Phase(tmp_path)()
+    _edit(tmp_path, lambda config: config.pop("threshold_rule"))
+    assert Phase(tmp_path)() == {"calls": 1}
+    with pytest.raises(InputError, match="--threshold_rule=fraction_of_max, now top_pixels"):
+        Phase(tmp_path, threshold_rule="top_pixels")()
+
+
+def test_a_field_that_is_no_more_is_told(tmp_path):
+    Phase(tmp_path)()
+    _edit(tmp_path, lambda config: config.update(old_flag=3))
+    with pytest.raises(InputError, match="--old_flag=3, which is no setting any more"):
+        Phase(tmp_path)()
+
+
+def test_older_versions_recorded_paths(tmp_path):
+    """What the file held is not known then: the path decides, as it did."""
+    path = tmp_path / "w.h5"
+    path.write_text("1")
+    Training(tmp_path, path)()
+    _edit(tmp_path / "run", lambda config: config.update(weights=str(path)))
+    path.write_text("2")
+    assert Training(tmp_path, path)() == 0
+    path.rename(tmp_path / "new.h5")
+    with pytest.raises(InputError, match=r"--weights=.*w\.h5, now .*new\.h5"):
+        Training(tmp_path, tmp_path / "new.h5")()
+
+
+# ------------------------------------------------------------------------------ several workers
+
+
+@pytest.mark.parametrize("text", ["1", "2"], ids=["the same file", "another file"])
+def test_a_helper_compares_files_too(tmp_path, text, monkeypatch):
+    monkeypatch.setattr("aepsl_tf.run_dir._CHIEF_STARTS", 0.0)
+    one, other = tmp_path / "w.h5", tmp_path / "of_the_helper.h5"
+    one.write_text("1")
+    other.write_text(text)
+    Training(tmp_path, one)()
+    helper = Training(tmp_path, other, worker=1)
+    if text == "1":
+        assert helper() == 0
+    else:
+        with pytest.raises(InputError, match="another --weights"):
+            helper()
+
+
+def test_the_chief_publishes_while_a_helper_looks(tmp_path, monkeypatch):
+    """Between the helper's look for the record of how a phase was begun and its reading of it."""
+    chief, helper = Phase(tmp_path), Phase(tmp_path)
+    helper.run = RunDir(tmp_path, worker=1)
+    with pytest.raises(KeyboardInterrupt):
+        chief.run.phase(KEY, chief.config, [], chief.output, killed)
+    read, seen = pathlib.Path.read_text, []
+
+    def read_late(path, *args, **kwargs):
+        if path.name == "regions.partial.json" and not seen:
+            seen.append(path)
+            chief()
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr(pathlib.Path, "read_text", read_late)
+    facts = helper.run.phase(KEY, helper.config, [], helper.output, helper.work, together=True)
+    assert seen and facts == {"calls": 1} and helper.calls == 0
+
+
+def test_a_look_from_outside_writes_nothing(tmp_path):
+    """--dry_run beside a run that is just publishing must not get in its way."""
+    phase = Phase(tmp_path)
+    phase()
+    publishing(phase)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert RunDir(tmp_path).entry(KEY)["status"] == "finished"
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 
 def test_missing_input_names_its_command(tmp_path):

@@ -8,14 +8,13 @@ where it stopped.
 import hashlib
 import itertools
 import os
-import shutil
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
 from aepsl_tf.data import datasets, records
-from aepsl_tf.files import to_json
+from aepsl_tf.files import remove_at_once, to_json
 
 _CHUNK, _BATCH = 64, 8  # images a file, images a forward pass
 
@@ -55,8 +54,20 @@ class FeatureCache:
         """Computes the chunks that are missing; prints the size first.
 
         Workers that share the folder begin at different chunks and leave out what another has
-        done. Nobody waits, so nobody waits for a worker that died.
+        done. Nobody waits, so nobody waits for a worker that died. One that finds the folder gone
+        gives up: the chief (worker 0) has all it needed and removed it.
+
+        Returns:
+          The cache, or None where it is gone.
         """
+        try:
+            return self._fill_up(worker, workers)
+        except FileNotFoundError:
+            if worker == 0 or self.directory.exists():
+                raise
+            return None
+
+    def _fill_up(self, worker, workers):
         self.directory.mkdir(parents=True, exist_ok=True)
         count = -(-self.family.images // _CHUNK)
         missing = [chunk for chunk in range(count) if not self._path(chunk).exists()]
@@ -128,4 +139,4 @@ class FeatureCache:
         return tf.ensure_shape(features, self.shape[1:])
 
     def remove(self):
-        shutil.rmtree(self.directory, ignore_errors=True)
+        remove_at_once(self.directory)

@@ -31,6 +31,8 @@ def run(settings, run_dir, workers=0):
         cache = None
         if model.config.cache_features:
             cache = FeatureCache(run_dir, model, family, fill).fill_up(worker, count)
+            if cache is None:  # the chief needs no help any more
+                return
 
         def rows(shard):
             start = sum(family.counts[:shard])

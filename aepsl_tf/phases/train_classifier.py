@@ -34,7 +34,10 @@ def run(settings, run_dir, workers=0):
             draw = pictures.classifier_heatmaps(family, fill, run_dir.classes())
             return train.train(model, [family], fill, run_dir, key, partial, pictures=draw)
 
-    return run_dir.phase(key, settings, inputs, run_dir.classifier(step), work, together=True)
+    reads = {} if previous else {"weights": settings.weights}
+    return run_dir.phase(
+        key, settings, inputs, run_dir.classifier(step), work, together=True, reads=reads
+    )
 
 
 if __name__ == "__main__":

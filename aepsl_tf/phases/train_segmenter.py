@@ -60,7 +60,10 @@ def run(settings, run_dir, workers=0):
             online = [PslStart()] if settings.psl == "full" else []
             return train.train(model, families, fill, run_dir, key, partial, online, draw)
 
-    return run_dir.phase(key, settings, inputs, run_dir.model(name), work, together=True)
+    reads = {} if settings.start_model else {"weights": settings.weights}
+    return run_dir.phase(
+        key, settings, inputs, run_dir.model(name), work, together=True, reads=reads
+    )
 
 
 if __name__ == "__main__":

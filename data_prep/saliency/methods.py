@@ -172,15 +172,21 @@ class FolderSaliency:
                 "map per image"
             )
 
+    def name_of(self, image_id):
+        """The file of an image's map, relative to the folder, or None."""
+        names = (image_id + suffix for suffix in self.SUFFIXES)
+        return next((name for name in names if (self._dir / name).is_file()), None)
+
     def map_for(self, image_id, height, width):
         """float32 `[height, width]` in [0, 1], stretched like every other method's map."""
-        names = [image_id + suffix for suffix in self.SUFFIXES]
-        path = next((self._dir / n for n in names if (self._dir / n).is_file()), None)
-        if path is None:
+        name = self.name_of(image_id)
+        if name is None:
+            names = ", ".join(image_id + suffix for suffix in self.SUFFIXES)
             raise InputError(
-                f"{self._dir}: no saliency map for image {image_id} (looked for "
-                f"{', '.join(names)}); add it or compute maps with another method"
+                f"{self._dir}: no saliency map for image {image_id} (looked for {names}); add it "
+                "or compute maps with another method"
             )
+        path = self._dir / name
         read = _read_array if path.suffix == ".npy" else _read_grey
         return normalize(_resize(read(path).astype(np.float32), height, width))
 

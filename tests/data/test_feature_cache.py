@@ -129,6 +129,37 @@ def test_damage_is_told_in_one_line(tmp_path, model):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("point", ["records.progress", "os.replace"])
+def test_a_helper_stops_when_the_chief_has_removed_the_cache(
+    tmp_path, model, family, monkeypatch, point
+):
+    """Mining is shared: the chief may be through, and clear away, while a helper still fills."""
+    chief = FeatureCache(run_at(tmp_path), model, family, FILL)
+    module, name = point.split(".")
+    owner = getattr(feature_cache, module)
+    original, calls = getattr(owner, name), []
+
+    def late(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 1:
+            chief.remove()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, late)
+    assert FeatureCache(run_at(tmp_path), model, family, FILL).fill_up(1, 2) is None
+    assert calls and list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_the_chief_misses_is_an_error(tmp_path, model, family, monkeypatch):
+    def missing(*_, **__):
+        raise FileNotFoundError("00000.f32")
+
+    monkeypatch.setattr(feature_cache.os, "replace", missing)
+    for worker in (0, 1):  # the folder is there: this is no helper that came late
+        with pytest.raises(FileNotFoundError):
+            FeatureCache(run_at(tmp_path), model, family, FILL).fill_up(worker, 2)
+
+
 def test_name_depends_on_weights_pictures_and_fill(tmp_path, model, family):
     def name(model=model, family=family, fill=FILL):
         return FeatureCache(run_at(tmp_path), model, family, fill).directory.name

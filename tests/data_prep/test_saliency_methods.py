@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import disk
+from conftest import disk, write_onnx
 
 from aepsl_tf.errors import InputError
 from data_prep.saliency import drfi, methods
@@ -20,36 +20,6 @@ CLASSICAL = [methods.spectral_residual, methods.fine_grained]
 
 def noise(height, width, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def field(number, value):
-    """One field of a protocol buffer: an int, a str, or the bytes of a message."""
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    value = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(value)) + value
-
-
-def varint(value):
-    low, rest = value & 0x7F, value >> 7
-    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
-
-
-def write_model(path, shape, op="ReduceSumSquare", element_type=1):
-    """An ONNX file of one operation, over the channels if it reduces; str dimensions are open."""
-
-    def tensor(name, dims):
-        dims = b"".join(field(1, field(2 if isinstance(d, str) else 1, d)) for d in dims)
-        return field(1, name) + field(2, field(1, field(1, element_type) + field(2, dims)))
-
-    node = field(1, "image") + field(2, "map") + field(4, op)
-    if op.startswith("Reduce"):
-        node += field(5, field(1, "axes") + field(20, 7) + field(8, 1))
-    output = ["n", "c", "h", "w"][: len(shape)]
-    graph = field(1, node) + field(2, "g")
-    graph += field(11, tensor("image", shape)) + field(12, tensor("map", output))
-    path.write_bytes(field(1, 7) + field(7, graph) + field(8, field(1, "") + field(2, 11)))
-    return str(path)
 
 
 def one_map(image):
@@ -135,13 +105,13 @@ def test_opencv_without_saliency_names_the_package(method, monkeypatch):
 @pytest.mark.parametrize("shape", [[1, 3, 24, 40], ["n", 3, 24, 40]])
 def test_onnx_preprocesses_as_u2net(tmp_path, shape):
     image = noise(24, 40) // 2  # a maximum below 255, so that the division by it shows
-    saliency = methods.OnnxSaliency(write_model(tmp_path / "m.onnx", shape))(image)
+    saliency = methods.OnnxSaliency(write_onnx(tmp_path / "m.onnx", shape))(image)
     assert_map(saliency, 24, 40)
     np.testing.assert_allclose(saliency, one_map(image), atol=1e-5)
 
 
 def test_onnx_runs_open_sizes_at_320(tmp_path):
-    saliency = methods.OnnxSaliency(write_model(tmp_path / "m.onnx", ["n", 3, "h", "w"]))
+    saliency = methods.OnnxSaliency(write_onnx(tmp_path / "m.onnx", ["n", 3, "h", "w"]))
     image = noise(320, 320)
     np.testing.assert_allclose(saliency(image), one_map(image), atol=1e-5)
     enlarged = cv2.resize(image, (640, 640), interpolation=cv2.INTER_NEAREST)
@@ -153,7 +123,7 @@ def test_onnx_runs_open_sizes_at_320(tmp_path):
 @pytest.mark.parametrize("size", [(1, 1), (8, 8), (3, 200)])
 @pytest.mark.parametrize("make", [noise, lambda h, w: np.zeros((h, w, 3), np.uint8)])
 def test_onnx_takes_tiny_and_black_images(tmp_path, make, size):
-    saliency = methods.OnnxSaliency(write_model(tmp_path / "m.onnx", [1, 3, 24, 40]))
+    saliency = methods.OnnxSaliency(write_onnx(tmp_path / "m.onnx", [1, 3, 24, 40]))
     assert_map(saliency(make(*size)), *size)
 
 
@@ -181,22 +151,20 @@ def test_onnx_file_of_another_kind(tmp_path):
     ],
 )
 def test_onnx_input_that_takes_no_image(tmp_path, shape, element_type):
-    path = write_model(tmp_path / "m.onnx", shape, "Identity", element_type)
+    path = write_onnx(tmp_path / "m.onnx", shape, "Identity", element_type)
     with pytest.raises(InputError, match=r"m\.onnx: expected one float input \[N, 3, H, W\]"):
         methods.OnnxSaliency(path)
 
 
 def test_onnx_output_that_is_no_map(tmp_path):
-    saliency = methods.OnnxSaliency(write_model(tmp_path / "m.onnx", [1, 3, 24, 40], "Identity"))
+    saliency = methods.OnnxSaliency(write_onnx(tmp_path / "m.onnx", [1, 3, 24, 40], "Identity"))
     with pytest.raises(InputError, match=r"expected one map .*\[1, 3, 24, 40\]"):
         saliency(noise(24, 40))
 
 
 def test_onnx_output_that_is_not_finite(tmp_path):
     # The logarithm of the negative mean that a black image gets.
-    saliency = methods.OnnxSaliency(
-        write_model(tmp_path / "m.onnx", [1, 3, 24, 40], "ReduceLogSum")
-    )
+    saliency = methods.OnnxSaliency(write_onnx(tmp_path / "m.onnx", [1, 3, 24, 40], "ReduceLogSum"))
     with pytest.raises(InputError, match="not finite"):
         saliency(np.zeros((24, 40, 3), np.uint8))
 
@@ -271,7 +239,7 @@ def test_folder_bad_maps_name_the_file(tmp_path, name, write, message):
 
 
 def build_each(tmp_path):
-    model = write_model(tmp_path / "m.onnx", [1, 3, 24, 40])
+    model = write_onnx(tmp_path / "m.onnx", [1, 3, 24, 40])
     np.save(tmp_path / "a.npy", np.arange(12.0).reshape(3, 4))
     return {
         name: methods.build(name, onnx_model=model, maps_dir=str(tmp_path))
@@ -285,7 +253,7 @@ def test_build_gives_each_method(tmp_path):
         "drfi": methods.normalize(drfi.Drfi.load()(image)),
         "spectral_residual": methods.spectral_residual(image),
         "fine_grained": methods.fine_grained(image),
-        "onnx": methods.OnnxSaliency(str(write_model(tmp_path / "n.onnx", [1, 3, 24, 40])))(image),
+        "onnx": methods.OnnxSaliency(str(write_onnx(tmp_path / "n.onnx", [1, 3, 24, 40])))(image),
     }
     built = build_each(tmp_path)
     expected["folder"] = methods.FolderSaliency(str(tmp_path)).map_for("a", 120, 160)

@@ -1,15 +1,17 @@
 """A devkit becomes images with the right tags and, apart from them, ground truth."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 from conftest import jpeg, reader, write_mask
 from PIL import Image
 
-from aepsl_tf import config
+from aepsl_tf import config, files
 from aepsl_tf.data import encoding, records
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.run_dir import RunDir
 from data_prep import write_voc
 
@@ -20,8 +22,8 @@ TAGS = {"a": [1], "b": [2], "c": [1, 2], "d": [2]}
 def write(small_devkit, tmp_path):
     """`write(**settings)` → (image rows by id, RunDir)."""
 
-    def write(**changes):
-        run_dir = RunDir(tmp_path / "run")
+    def write(restart=False, **changes):
+        run_dir = RunDir(tmp_path / "run", restart)
         settings = reader(voc_root=str(small_devkit), shards=2)(config.WriteVoc, **changes)
         write_voc.run(settings, run_dir, workers=1)
         rows = records.Family(run_dir.family(settings.split, "images")).read()
@@ -145,12 +147,82 @@ def test_ground_truth_none(write):
     assert run_dir.entry("write_voc/train/ground_truth") is None
 
 
-def test_some_masks_are_refused_unless_told(write, small_devkit, tmp_path):
+# ------------------------------------------------------------------------ truth belongs to a split
+
+
+@pytest.fixture
+def some_masks(small_devkit):
+    """The devkit with XML for all images, and no mask of b; a and c are another split, `val`."""
     (small_devkit / "SegmentationClass/b.png").unlink()
-    with pytest.raises(InputError, match=r"expected 4 files, found 3; missing: b.*ground_truth=no"):
-        write()
+    (small_devkit / "ImageSets/Segmentation/val.txt").write_text("a\nc\n")
+    for id_ in TAGS:
+        _annotate(small_devkit, id_, ["cat"])
+    return small_devkit
+
+
+def test_a_split_that_lacks_masks_has_no_truth_and_says_so(write, some_masks, caplog):
+    caplog.set_level("INFO")
+    rows, run_dir = write()
+    assert _tags(rows) == {id_: [1] for id_ in TAGS}  # of the XML: some masks are no masks
+    assert not run_dir.ground_truth("train", "write_voc").exists()
+    assert run_dir.entry("write_voc/train/ground_truth") is None
+    said = "train: tags from xml; ground truth: none, 3 of 4 masks are there"
+    assert said in [record.getMessage() for record in caplog.records]
+
+    rows, run_dir = write(split="val")
+    assert _tags(rows) == {"a": [1], "c": [1, 2]}  # of its masks, which are all there
+    assert records.Family(run_dir.ground_truth("val", "evaluate")).images == 2
+    said = "val: tags from masks; ground truth: 2 masks"
+    assert said in [record.getMessage() for record in caplog.records]
+
+
+def test_tags_of_a_csv_win_over_some_masks(write, some_masks, tmp_path):
+    (tmp_path / "labels.csv").write_text("image,labels\na,dog\nb,dog\nc,dog\nd,dog\n")
+    rows, _ = write(labels_csv=str(tmp_path / "labels.csv"))
+    assert _tags(rows) == {id_: [2] for id_ in TAGS}
+
+
+def test_some_masks_and_nothing_else_give_no_tags(write, some_masks):
+    shutil.rmtree(some_masks / "Annotations")
+    rows, _ = write()
+    assert _tags(rows) == {id_: [] for id_ in TAGS}
+
+
+def test_tags_from_masks_need_all_of_them(write, some_masks, tmp_path):
+    expected = r"expected 4 files, found 3; missing: b.*another --tags_from"
+    with pytest.raises(InputError, match=expected):
+        write(tags_from="masks")
     assert not (tmp_path / "run").exists()
-    write(ground_truth="none", tags_from="none")
+
+
+def test_no_truth_where_it_is_switched_off(write, some_masks, caplog):
+    caplog.set_level("INFO")
+    _, run_dir = write(split="val", ground_truth="none")
+    assert run_dir.entry("write_voc/val/ground_truth") is None
+    assert "ground truth: none (--ground_truth=none)" in caplog.text
+
+
+def test_masks_that_come_later_give_truth_and_no_other_tags(write, some_masks):
+    rows, run_dir = write()
+    write_mask(some_masks, "b", np.full([18, 26], 2, np.uint8))
+    again, run_dir = write()
+    assert again == rows
+    assert records.Family(run_dir.ground_truth("train", "evaluate")).images == 4
+
+
+def test_a_list_of_the_devkit_is_found_there(write, small_devkit, tmp_path, monkeypatch):
+    (small_devkit / "ImageSets/Segmentation/few.txt").write_text("d\n")
+    monkeypatch.chdir(tmp_path)
+    rows, _ = write(ids_file="few.txt")
+    assert list(rows) == ["d"]
+    (tmp_path / "few.txt").write_text("d\nc\n")  # the name as it stands comes first
+    with pytest.raises(InputError, match=r"another --ids_file \(the content of few.txt"):
+        write(ids_file="few.txt")
+    with pytest.raises(InputError, match=r"nor in ImageSets/Segmentation"):
+        write(split="other", ids_file="none.txt")
+
+
+# ---------------------------------------------------------------------------------- written before
 
 
 def test_the_same_split_again_is_skipped(write):
@@ -158,6 +230,189 @@ def test_the_same_split_again_is_skipped(write):
     before = run_dir.manifest()
     write()
     assert run_dir.manifest() == before
+
+
+@pytest.fixture
+def no_decoding(monkeypatch):
+    """Arms a guard: nothing of a devkit may be decoded from then on."""
+
+    def arm():
+        for name in ("_read_mask", "_image_row", "_xml_tags"):
+            monkeypatch.setattr(write_voc, name, None)
+
+    return arm
+
+
+def test_what_was_written_is_not_decoded_again(write, no_decoding):
+    rows, _ = write()
+    no_decoding()
+    assert write()[0] == rows
+
+
+def test_nor_are_pictures_read_that_nobody_touched(write, small_devkit, monkeypatch):
+    rows, _ = write()
+    read = []
+    original = files._sha256
+    monkeypatch.setattr(files, "_sha256", lambda path: read.append(path.name) or original(path))
+    assert write()[0] == rows
+    assert set(read) == {"train.txt", "classes.json"}
+
+
+@pytest.mark.parametrize("gone", [".", "JPEGImages", "SegmentationClass", "ImageSets"])
+def test_a_split_that_is_written_needs_no_devkit(write, small_devkit, no_decoding, gone):
+    rows, run_dir = write()
+    truth = run_dir.entry("write_voc/train/ground_truth")
+    (small_devkit / gone).rename(small_devkit.with_name("away"))
+    no_decoding()
+    again, run_dir = write()
+    assert again == rows
+    assert run_dir.entry("write_voc/train/ground_truth") == truth
+    with pytest.raises(InputError):
+        write(split="val")  # which is not written
+
+
+def test_half_a_split_needs_the_devkit(write, small_devkit, monkeypatch):
+    """Killed between the images and the ground truth."""
+    with monkeypatch.context() as patch:
+        patch.setattr(write_voc, "_mask_row", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    away = small_devkit.rename(small_devkit.with_name("away"))
+    with pytest.raises(InputError, match="expected a folder that holds JPEGImages"):
+        write()
+    away.rename(small_devkit)
+    _, run_dir = write()
+    assert run_dir.entry("write_voc/train/ground_truth") is not None
+
+
+def _killed(*_):
+    raise KeyboardInterrupt
+
+
+def test_a_moved_devkit_is_the_same(write, small_devkit, no_decoding):
+    rows, _ = write()
+    small_devkit.rename(small_devkit.with_name("voc2"))
+    no_decoding()
+    assert write(voc_root=str(small_devkit.with_name("voc2")) + "/")[0] == rows
+
+
+def test_the_same_list_under_another_name_is_the_same(write, small_devkit, tmp_path):
+    rows, _ = write()
+    own = small_devkit / "ImageSets/Segmentation/train.txt"
+    shutil.copy(own, tmp_path / "ids.txt")
+    assert write(ids_file=str(tmp_path / "ids.txt"))[0] == rows
+
+
+def _list(root, tmp_path):
+    (root / "ImageSets/Segmentation/train.txt").write_text("a\nb\n")
+    return "ids_file"
+
+
+def _ids_file(root, tmp_path):
+    (tmp_path / "ids.txt").write_text("a\n")
+    return "ids_file"
+
+
+def _classes(root, tmp_path):
+    path = root / "classes.json"
+    path.write_text(path.read_text().replace("dog", "fox"))
+    return "classes_file"
+
+
+def _no_classes(root, tmp_path):
+    (root / "classes.json").unlink()
+    return "classes_file"
+
+
+def _tag_file(root, tmp_path):
+    (tmp_path / "labels.csv").write_text("image,labels\na,dog\nb,cat\nc,cat\nd,cat\n")
+    return "labels_csv"
+
+
+def _picture(root, tmp_path):
+    shutil.copy(root / "JPEGImages/a.jpg", root / "JPEGImages/b.jpg")
+    return "voc_root"
+
+
+def _mask(root, tmp_path):
+    shutil.copy(root / "SegmentationClass/a.png", root / "SegmentationClass/b.png")
+    return "voc_root"
+
+
+def _no_picture(root, tmp_path):
+    (root / "JPEGImages/b.jpg").unlink()
+    return "voc_root"
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["finished", "begun"])
+@pytest.mark.parametrize(
+    "change",
+    [_list, _ids_file, _classes, _no_classes, _tag_file, _picture, _mask, _no_picture],
+    ids=lambda f: f.__name__,
+)
+def test_another_content_is_refused(write, small_devkit, tmp_path, monkeypatch, change, killed):
+    """Under the same name, by the name of its flag; of a split that is written or half written."""
+    (tmp_path / "ids.txt").write_text("a\nb\n")
+    (tmp_path / "labels.csv").write_text("image,labels\na,cat\nb,cat\nc,cat\nd,cat\n")
+    settings = {
+        _ids_file: {"ids_file": str(tmp_path / "ids.txt")},
+        _tag_file: {"labels_csv": str(tmp_path / "labels.csv")},
+    }.get(change, {})
+    if killed:
+        with monkeypatch.context() as patch:
+            patch.setattr(write_voc, "_image_facts", _killed)
+            with pytest.raises(KeyboardInterrupt):
+                write(**settings)
+        assert list((tmp_path / "run/data/train/images.partial").glob("*.tfrecord"))
+    else:
+        write(**settings)
+    name = change(small_devkit, tmp_path)
+    if killed and change is _no_picture:
+        name = "b. Add them"  # what is to be read is missed before anything else
+    with pytest.raises(InputError, match=name) as caught:
+        write(**settings)
+    assert "begun with" in str(caught.value) or "finished with" in str(caught.value) or killed
+    assert "\n" not in str(caught.value)
+
+
+def test_restart_takes_the_new_content(write, small_devkit):
+    write()
+    (small_devkit / "ImageSets/Segmentation/train.txt").write_text("d\na\n")
+    rows, run_dir = write(restart=True)
+    assert _tags(rows) == {"d": [2], "a": [1]}
+    assert records.Family(run_dir.ground_truth("train", "evaluate")).images == 2
+
+
+def test_a_tag_file_that_is_not_read_does_not_count(write, tmp_path):
+    rows, _ = write(tags_from="masks")
+    (tmp_path / "labels.csv").write_text("image,labels\n")
+    assert write(tags_from="masks", labels_csv=str(tmp_path / "labels.csv"))[0] == rows
+    with pytest.raises(InputError, match="tags_from"):
+        write(labels_csv=str(tmp_path / "labels.csv"))
+
+
+def test_a_run_of_an_older_version_is_skipped(write, small_devkit, no_decoding):
+    """Its manifest holds paths, and no fact of the split."""
+    rows, run_dir = write()
+    manifest = run_dir.manifest()
+    for entry in manifest.values():
+        old = {"voc_root": str(small_devkit), "ids_file": "", "classes_file": "", "labels_csv": ""}
+        entry["config"] |= old
+        entry["facts"] = {}
+    write_atomic(run_dir.root / "manifest.json", to_json(manifest))
+    no_decoding()
+    assert write(voc_root=f"{small_devkit}/")[0] == rows
+    small_devkit.rename(small_devkit.with_name("away"))
+    assert write()[0] == rows
+    with pytest.raises(InputError, match="--voc_root"):
+        write(voc_root=str(small_devkit.with_name("away")))
+
+
+def test_a_helper_needs_no_devkit(write, small_devkit):
+    _, run_dir = write()
+    small_devkit.rename(small_devkit.with_name("away"))
+    settings = config.WriteVoc(voc_root=str(small_devkit), shards=2)
+    write_voc.run(settings, RunDir(run_dir.root, worker=1))
 
 
 def test_pictures_that_are_no_plain_jpeg_are_converted(write, small_devkit):

@@ -1,0 +1,199 @@
+"""The command that each flagfile prints runs as printed, on a tiny devkit of VOC's own layout.
+
+It runs in a folder where everything has the name that the command gives it. Only sizes are
+overridden, by flags after it, and weights that it would download.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import jpeg, write_mask, write_onnx
+
+from aepsl_tf.classes import VOC
+from aepsl_tf.run_dir import RunDir
+
+ROOT = pathlib.Path(__file__).parents[1]
+SIZES = ("--input_size=33", "--global_batch=2", "--epochs=1", "--segmenter_epochs=1",
+         "--max_steps=2", "--merge_steps=2", "--crf_iterations=1", "--panel_images=1",
+         "--workers=1")  # fmt: skip
+DOWNLOADED = ("--weights=vgg16_notop.weights.h5",)
+DRAWN = ("--demo_train=8", "--demo_val=2")
+TRAIN, AUG, VAL = 3, 5, 2  # pictures: of train, only of train_aug, of val
+
+
+def printed(text):
+    """The commands in a text, without the `#` and the continuations of its lines."""
+    text = re.sub(r"\\\n[# ]*", "", text)
+    return re.findall(r"^(?:# )?((?:\S*/)?python -m .*)$", text, re.MULTILINE)
+
+
+def commands(flagfile):
+    return printed((ROOT / "flags" / flagfile).read_text())
+
+
+def draw_devkit(root):
+    """VOC 2012's layout: XML for every picture, masks of train and val, none for the others."""
+    rng = np.random.default_rng(0)
+    for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    ids = [f"2007_{i:06d}" for i in range(TRAIN + AUG + VAL)]
+    train, aug, val = ids[:TRAIN], ids[: TRAIN + AUG], ids[TRAIN + AUG :]
+    for name, listed in {"train": train, "val": val, "train_aug": aug}.items():
+        path = root / f"ImageSets/Segmentation/{name}.txt"
+        path.write_text("".join(f"{id_}\n" for id_ in listed))
+    tags = {}
+    for number, id_ in enumerate(ids):
+        label = (8, 12)[number % 2]  # cat, dog
+        tags[id_] = VOC.names[label - 1]
+        mask = np.zeros([60, 72], np.uint8)
+        mask[14:44, 20:56] = 255  # VOC's cream rim
+        mask[16:42, 22:54] = label
+        pixels = rng.integers(90, 130, [60, 72, 3])
+        pixels[mask > 0] = (190, 80, 60) if label == 8 else (60, 80, 190)
+        (root / f"JPEGImages/{id_}.jpg").write_bytes(jpeg(pixels.astype(np.uint8)))
+        (root / f"Annotations/{id_}.xml").write_text(
+            f"<annotation><object><name>{tags[id_]}</name></object></annotation>"
+        )
+        if id_ in train or id_ in val:
+            write_mask(root, id_, mask)
+    return tags
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """Everything that a printed command may name, but its run."""
+    import keras
+
+    folder = tmp_path_factory.mktemp("named")
+    tags = draw_devkit(folder / "VOCdevkit/VOC2012")
+    (folder / "VOC2012").symlink_to("VOCdevkit/VOC2012")
+    (folder / "flags").symlink_to(ROOT / "flags")
+    rows = "".join(f"{id_},{name}\n" for id_, name in tags.items())
+    (folder / "image_labels.csv").write_text(f"image,labels\n{rows}")
+    keras.utils.set_random_seed(0)
+    vgg16 = keras.applications.VGG16(include_top=False, weights=None)
+    vgg16.save_weights(folder / "vgg16_notop.weights.h5")
+    write_onnx(folder / "u2netp.onnx", ["n", 3, "h", "w"])
+    return folder
+
+
+class Command:
+    """A printed command, running in a folder."""
+
+    def __init__(self, folder, command, *flags):
+        program, *arguments = shlex.split(command)
+        assert pathlib.PurePath(program).name == "python"
+        self.log = folder / "log.txt"
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, *arguments, *flags], cwd=folder, stdout=log,
+                stderr=subprocess.STDOUT, env=dict(os.environ, PYTHONPATH=str(ROOT)),
+            )  # fmt: skip
+        name = re.search(r"--run_dir=(\S+)", command)
+        self.run_dir = RunDir(folder / name[1]) if name else None
+
+    def end(self):
+        """Its log, when it has ended well."""
+        code, log = self.process.wait(timeout=1200), self.log.read_text()
+        assert code == 0, log[-3000:]
+        return log
+
+
+def start_all(named, folder, *flags):
+    """Flagfile → its pipeline `Command`, running; all at once."""
+    running = {}
+    for path in sorted((ROOT / "flags").glob("*.flags")):
+        here = folder / path.name
+        here.mkdir()
+        for asset in named.iterdir():
+            (here / asset.name).symlink_to(asset)
+        *before, pipeline = commands(path.name)
+        for command in before:
+            Command(here, command, *DRAWN).end()
+        own = DOWNLOADED if "--weights=imagenet" in path.read_text() else ()
+        running[path.name] = Command(here, pipeline, *own, *SIZES, *flags)
+    return running
+
+
+@pytest.fixture(scope="module")
+def running(named, tmp_path_factory):
+    """All of them, with one segmenter each."""
+    started = start_all(named, tmp_path_factory.mktemp("printed"), "--segmenters=psl")
+    yield started
+    for command in started.values():
+        command.process.kill()
+
+
+def whole(run_dir, segmenters):
+    """Checks that a run is whole. Returns its manifest."""
+    manifest = run_dir.manifest()
+    assert {"mine_regions/step_1", "mine_regions/step_2", "report"} <= manifest.keys()
+    for segmenter in segmenters:
+        results = json.loads(run_dir.evaluation(segmenter).read_text())
+        assert 0 <= results[segmenter]["miou"] <= 1
+    assert (run_dir.export(segmenters[-1]) / "saved_model.pb").exists()
+    assert list(run_dir.report.glob("*.png"))
+    return manifest
+
+
+def test_every_flagfile_prints_its_command():
+    for path in (ROOT / "flags").glob("*.flags"):
+        assert any(f"--flagfile=flags/{path.name}" in line for line in commands(path.name))
+
+
+def test_the_readme_prints_the_same_commands():
+    def bare(command):
+        return re.sub(r"^\S*python|--run_dir=\S+", "", command).split()
+
+    known = [bare(c) for path in (ROOT / "flags").glob("*.flags") for c in commands(path.name)]
+    shown = [c for c in printed((ROOT / "README.md").read_text()) if "--flagfile=flags/" in c]
+    assert shown
+    for command in shown:
+        assert bare(command) in known, command
+
+
+def test_demo(running):
+    command = running["demo.flags"]
+    assert "train: tags from masks; ground truth: 8 masks" in command.end()
+    whole(command.run_dir, ["psl"])
+
+
+def test_voc2012(running):
+    """Crops, VGG-16's shape, Caffe's SGD, DRFI; masks for some of the training images only."""
+    command = running["voc2012.flags"]
+    log = command.end()
+    assert "train: tags from xml; ground truth: none, 3 of 8 masks are there" in log
+    assert "val: tags from xml; ground truth: 2 masks" in log
+    manifest = whole(command.run_dir, ["psl"])
+    assert "write_voc/train/ground_truth" not in manifest
+    assert "write_voc/val/ground_truth" in manifest
+    trained = manifest["train_classifier/step_1"]["config"]
+    assert trained["backbone"] == "vgg16" and trained["input"] == "crop"
+    assert len(trained["weights"]["sha256"]) == 64
+    drfi = manifest["write_saliency/train"]["config"]["drfi_model"]
+    assert drfi["path"] == "" and len(drfi["sha256"]) == 64
+
+
+def test_voc2012_subset(running):
+    """A frozen VGG-16, cached features, bfloat16; masks for all, tags from a file."""
+    command = running["voc2012_subset.flags"]
+    assert "train: tags from csv; ground truth: 3 masks" in command.end()
+    manifest = whole(command.run_dir, ["psl"])
+    trained = manifest["train_classifier/step_1"]["config"]
+    assert (trained["freeze_through"], trained["cache_features"]) == ("pool5a", True)
+    assert manifest["write_saliency/train"]["config"]["onnx_model"]["path"] == "u2netp.onnx"
+
+
+@pytest.mark.long
+def test_all_segmenters(named, tmp_path):
+    """Nothing is left out but sizes."""
+    for command in start_all(named, tmp_path).values():
+        command.end()
+        whole(command.run_dir, ["no_psl", "psl", "psl_plus_plus"])
