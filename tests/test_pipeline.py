@@ -260,4 +260,4 @@ def test_only_these_files_know_where_a_devkit_keeps_masks():
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and "SegmentationClass" in str(node.value)
     }
-    assert knows == {"data_prep/write_voc.py", "data_prep/make_demo.py"}
+    assert knows == {"data_prep/write_voc.py", "data_prep/demo/devkit.py"}
