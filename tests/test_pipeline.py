@@ -1,7 +1,6 @@
 """The whole method at a toy's size: its results, its reruns, and its phases one by one."""
 
 import ast
-import importlib.util
 import json
 import pathlib
 import shutil
@@ -177,11 +176,9 @@ def test_phases_by_hand_without_ground_truth_give_the_same_bytes(finished, read,
     assert not list(run_dir.root.glob("data/*/ground_truth"))
 
 
-@pytest.mark.parametrize("name", ["pool", "beam"])
+@pytest.mark.parametrize("name", ["pool", pytest.param("beam", marks=pytest.mark.scale)])
 def test_the_runner_changes_no_byte(finished, run_copy, read, name, monkeypatch):
     """Of any phase that shares its work; the others' inputs do not notice."""
-    if name == "beam" and importlib.util.find_spec("apache_beam") is None:
-        pytest.skip("Apache Beam is not installed (requirements-scale.txt)")
     monkeypatch.setattr(runners, "PATIENCE", 0.0)
     workers = runners.Beam(2) if name == "beam" else 2
     phases = {
@@ -260,4 +257,4 @@ def test_only_these_files_know_where_a_devkit_keeps_masks():
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and "SegmentationClass" in str(node.value)
     }
-    assert knows == {"data_prep/write_voc.py", "data_prep/make_demo.py"}
+    assert knows == {"data_prep/write_voc.py", "data_prep/demo/devkit.py"}

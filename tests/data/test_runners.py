@@ -24,10 +24,6 @@ from aepsl_tf.run_dir import RunDir
 from data_prep import write_saliency, write_voc
 
 ROOT = pathlib.Path(runners.__file__).parents[2]
-needs_beam = pytest.mark.skipif(
-    importlib.util.find_spec("apache_beam") is None,
-    reason="Apache Beam is not installed (requirements-scale.txt)",
-)
 
 
 @pytest.fixture
@@ -120,7 +116,7 @@ def test_missing_beam_is_one_line(monkeypatch):
         runners.choose("beam", 2, "")
 
 
-@needs_beam
+@pytest.mark.scale
 def test_beam_arguments():
     assert "--direct_num_workers=2" in runners.choose("beam", 2, "").options()
     chosen = runners.choose("beam", 3, "--runner=FlinkRunner --name='a b'")
@@ -169,7 +165,7 @@ def write(tmp_path, no_patience):
     return write
 
 
-@pytest.fixture(params=["pool", pytest.param("beam", marks=needs_beam)])
+@pytest.fixture(params=["pool", pytest.param("beam", marks=pytest.mark.scale)])
 def runner(request):
     return 2 if request.param == "pool" else Beam(2)
 
@@ -184,7 +180,7 @@ def test_the_bytes_are_those_of_the_sequential_run(write, runner):
     assert len({pid for pid, _ in elsewhere}) == 2
 
 
-@needs_beam
+@pytest.mark.scale
 def test_staged_items_need_not_be_picklable(write, tmp_path):
     one, _ = write("one", 1)
     directory = tmp_path / "staged"
