@@ -174,7 +174,10 @@ class Network(Config):
         choices=("vgg16", "vgg16_small"),
     )
     weights: str = setting(
-        "imagenet", "imagenet (downloads), none, or a weights file of the backbone", paper="§4.1"
+        "imagenet",
+        "imagenet (downloads VGG-16, fc6 and fc7 included), imagenet_notop (without them), none, "
+        "or a weights file of the backbone, which says itself what it has",
+        paper="§4.1",
     )
     fc6_dilation: int = setting(12, "dilation of fc6", paper="LargeFOV", low=1)
     input: str = setting(
