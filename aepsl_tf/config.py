@@ -77,6 +77,19 @@ class Segmentation(Config):
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Determinism(Config):
+    """Of every phase that runs a network."""
+
+    deterministic: str = setting(
+        "auto",
+        "on: TensorFlow takes only operations that give the same bytes every time, which on a GPU "
+        "costs speed; auto: on where there is no GPU",
+        choices=("auto", "on", "off"),
+        identity=False,
+    )
+
+
 # ---------------------------------------------------------------------------- data preparation
 
 
@@ -215,7 +228,7 @@ class Network(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class Devices(Config):
+class Devices(Determinism):
     """Where training and mining run."""
 
     strategy: str = setting(
@@ -342,7 +355,7 @@ class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss):
 
 
 @dataclasses.dataclass(frozen=True)
-class Inference(Segmentation):
+class Inference(Segmentation, Determinism):
     """How a segmenter's output becomes a mask."""
 
     crf: bool = setting(True, "clean masks with the dense CRF", paper="§4.1")
@@ -401,7 +414,7 @@ class Export(Segmentation):
 
 
 @dataclasses.dataclass(frozen=True)
-class Report(Segmentation, TrainSplit):
+class Report(Segmentation, Determinism, TrainSplit):
     """One picture panel per class."""
 
     panel_images: int = setting(3, "training images in a class's panel", low=1)

@@ -48,7 +48,7 @@ def run(settings, run_dir, workers=0):
         measure = _regions
 
     def work(partial):
-        model_dir.start_over()
+        model_dir.start_over(settings)
         truth = records.Family(run_dir.ground_truth(split, "evaluate"))
         names = run_dir.classes().all_names()
         results = {
