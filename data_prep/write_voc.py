@@ -67,6 +67,14 @@ def run(settings, run_dir, workers=0):
         run_dir.phase(f"{key}/ground_truth", settings, [key], truth, write_ground_truth)
 
 
+def has_truth(settings):
+    """Whether the split's ground truth will be written; False where there is no devkit."""
+    root = pathlib.Path(settings.voc_root)
+    if settings.ground_truth != "auto" or not (root / "SegmentationClass").is_dir():
+        return False
+    return _any(_ids(settings, root), root / "SegmentationClass", ".png")
+
+
 def _classes(settings, root):
     if settings.classes_file:
         return ClassSet.load(settings.classes_file)
