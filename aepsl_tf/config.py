@@ -98,6 +98,19 @@ class Segmentation(Config):
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Determinism(Config):
+    """Of every phase that runs a network."""
+
+    deterministic: str = setting(
+        "auto",
+        "on: TensorFlow takes only operations that give the same bytes every time, which on a GPU "
+        "costs speed; auto: on where there is no GPU",
+        choices=("auto", "on", "off"),
+        identity=False,
+    )
+
+
 # ---------------------------------------------------------------------------- data preparation
 
 
@@ -230,9 +243,10 @@ class Network(Config):
     )
     weights: str = setting(
         "imagenet",
-        "imagenet (downloads), none, or a weights file of the backbone",
+        "imagenet (downloads VGG-16, fc6 and fc7 included), imagenet_notop (without them), none, "
+        "or a weights file of the backbone, which says itself what it has",
         paper="§4.1",
-        content=("imagenet", "none"),
+        content=("imagenet", "imagenet_notop", "none"),
     )
     fc6_dilation: int = setting(12, "dilation of fc6", paper="LargeFOV", low=1)
     input: str = setting(
@@ -270,7 +284,7 @@ class Network(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class Devices(Config):
+class Devices(Determinism):
     """Where training and mining run."""
 
     strategy: str = setting(
@@ -404,7 +418,7 @@ class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss):
 
 
 @dataclasses.dataclass(frozen=True)
-class Inference(Segmentation):
+class Inference(Segmentation, Determinism):
     """How a segmenter's output becomes a mask."""
 
     crf: bool = setting(True, "clean masks with the dense CRF", paper="§4.1")
@@ -463,7 +477,7 @@ class Export(Segmentation):
 
 
 @dataclasses.dataclass(frozen=True)
-class Report(Segmentation, TrainSplit):
+class Report(Segmentation, Determinism, TrainSplit):
     """One picture panel per class."""
 
     panel_images: int = setting(3, "training images in a class's panel", low=1)

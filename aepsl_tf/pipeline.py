@@ -6,11 +6,14 @@ Phases that are finished are skipped, so a killed run goes on where it stopped.
 """
 
 import json
+import types
+import typing
 
 from absl import logging
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.errors import InputError
+from aepsl_tf.evaluation import tables
 from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.phases import (
     evaluate,
@@ -28,6 +31,20 @@ from data_prep import write_erased, write_saliency, write_voc
 _SEGMENTERS = ("no_psl", "psl", "psl_plus_plus", "supervised")
 
 
+class Step(typing.NamedTuple):
+    """One call of a phase.
+
+    Attributes:
+      keys: what the manifest calls that which it makes.
+      phase: the module whose `run` makes it.
+      settings: its `Config`.
+    """
+
+    keys: tuple
+    phase: types.ModuleType
+    settings: config.Config
+
+
 class Pipeline:
     """Every phase's settings, and the order they run in."""
 
@@ -40,35 +57,85 @@ class Pipeline:
             raise InputError(f"--segmenters: {wrong[0]} is none of {', '.join(_SEGMENTERS)}")
         if "psl_plus_plus" in self.segmenters and "psl" not in self.segmenters:
             raise InputError("--segmenters: psl_plus_plus needs psl before it")
-        self.merge_steps = read(config.MakeMasks).merge_steps
 
-    def _do(self, phase, settings):
-        return phase.run(settings, self.run_dir, self.workers)
+    # ------------------------------------------------------------------------- the list of steps
 
-    def data(self):
-        """Images and ground truth of both splits, saliency of the training split."""
-        for split in (self.settings.train_split, self.settings.val_split):
-            changes = {} if split == self.settings.train_split else {"ids_file": ""}
-            self._do(write_voc, self.read(config.WriteVoc, split=split, **changes))
-        self._do(write_saliency, self.read(config.WriteSaliency))
+    def steps(self):
+        """Every step of a run, in order.
 
-    def mine(self):
-        """Algorithm 1: returns how many steps were mined."""
+        Yields:
+          `Step`s. Who runs them sends each one's facts back, for these decide how many steps of
+          Algorithm 1 there are; of a step without facts (None) success is assumed.
+
+        Returns:
+          How many steps were mined.
+        """
+        s = self.settings
+        settings = {
+            split: self.read(config.WriteVoc, split=split,
+                             **({} if split == s.train_split else {"ids_file": ""}))
+            for split in (s.train_split, s.val_split)
+        }  # fmt: skip
+        truth = {split: self._has_truth(one) for split, one in settings.items()}
+        for split, one in settings.items():
+            key = f"write_voc/{split}"
+            keys = (key, f"{key}/ground_truth") if truth[split] else (key,)
+            yield Step(keys, write_voc, one)
+        yield self._step(f"write_saliency/{s.train_split}", write_saliency, config.WriteSaliency)
+        mined = yield from self._mine()
+        for merged in range(1, mined + 1):
+            name = make_masks.name_of(merged)
+            yield self._step(
+                f"make_masks/{name}", make_masks, config.MakeMasks, merge_steps=merged
+            )  # fmt: skip
+            if truth[s.train_split]:
+                yield self._step(
+                    f"evaluate/masks_{name}", evaluate, config.Evaluate, what="masks",
+                    split=s.train_split, masks="", merge_steps=merged,
+                )  # fmt: skip
+        used = min(mined, self.read(config.MakeMasks).merge_steps)
+        for name in self.segmenters:
+            yield from self._segment(name, used)
+            if truth[s.val_split]:
+                yield self._step(
+                    f"evaluate/{name}", evaluate, config.Evaluate, what="model",
+                    split=s.val_split, model=name, with_tags=False,
+                )  # fmt: skip
+        if self.segmenters:
+            last = self.segmenters[-1]
+            yield self._step(f"export/{last}", export, config.Export, model=last)
+        yield self._step("report", report, config.Report)
+        return mined
+
+    def _step(self, key, phase, cls, **changes):
+        return Step((key,), phase, self.read(cls, **changes))
+
+    def _has_truth(self, settings):
+        """Whether a split's ground truth is there, or will be."""
+        written = self.run_dir.entry(f"write_voc/{settings.split}/ground_truth")
+        return written is not None or write_voc.has_truth(settings)
+
+    def _mine(self):
+        """Algorithm 1: the steps until training is no success; returns how many were mined."""
         first = None
-        for step in range(1, self.settings.max_steps + 1):
-            if step > 1:
-                self._do(write_erased, self.read(config.WriteErased, step=step))
-            facts = self._do(train_classifier, self.read(config.TrainClassifier, step=step))
-            loss = facts["last_epoch"]["loss"]
-            first = loss if first is None else first
-            if self._failed(step, loss, first):
-                if step == 1:
-                    raise InputError(
-                        f"M_1 did not converge: loss {loss:.3f} is above --stop_loss="
-                        f"{self.settings.stop_loss}; train longer or raise it"
-                    )
-                return step - 1
-            self._do(mine_regions, self.read(config.MineRegions, step=step))
+        for t in range(1, self.settings.max_steps + 1):
+            name = f"step_{t}"
+            if t > 1:
+                yield self._step(f"write_erased/{name}", write_erased, config.WriteErased, step=t)
+            facts = yield self._step(
+                f"train_classifier/{name}", train_classifier, config.TrainClassifier, step=t
+            )
+            if facts:
+                loss = facts["last_epoch"]["loss"]
+                first = loss if first is None else first
+                if self._failed(t, loss, first):
+                    if t == 1:
+                        raise InputError(
+                            f"M_1 did not converge: loss {loss:.3f} is above --stop_loss="
+                            f"{self.settings.stop_loss}; train longer or raise it"
+                        )
+                    return t - 1
+            yield self._step(f"mine_regions/{name}", mine_regions, config.MineRegions, step=t)
         return self.settings.max_steps
 
     def _failed(self, step, loss, first):
@@ -81,76 +148,64 @@ class Pipeline:
                      ": no success, stop" if over else "")  # fmt: skip
         return bool(over)
 
-    def masks(self, steps):
-        """Masks of every number of merged steps, evaluated; returns the steps trained on."""
-        for merged in range(1, steps + 1):
-            self._do(make_masks, self.read(config.MakeMasks, merge_steps=merged))
-            if self._has_truth(self.settings.train_split):
-                self._do(evaluate, self.read(
-                    config.Evaluate, what="masks", split=self.settings.train_split, masks="",
-                    merge_steps=merged))  # fmt: skip
-        return min(steps, self.merge_steps)
+    def _segment(self, name, merged):
+        """A segmenter of --segmenters and, before it, masks of its own."""
+        changes = {"name": name, "merge_steps": merged, "masks": "", "start_model": ""}
+        if name == "no_psl":
+            changes["psl"] = "none"
+        elif name == "psl_plus_plus":
+            yield self._step("relabel/relabelled", relabel, config.Relabel, model="psl")
+            start = "psl" if self.settings.psl_plus_plus_from == "psl" else ""
+            changes |= {"masks": "relabelled", "start_model": start,
+                        "psl": self.settings.psl_plus_plus,
+                        "psl_start": "0"}  # fmt: skip
+        elif name == "supervised":
+            yield self._step(
+                "supervised_masks/supervised", supervised_masks, config.SupervisedMasks
+            )  # fmt: skip
+            changes |= {"masks": "supervised", "psl": "none"}
+        yield self._step(
+            f"train_segmenter/{name}", train_segmenter, config.TrainSegmenter, **changes
+        )  # fmt: skip
 
-    def segment(self, steps):
-        """The segmenters of --segmenters, each evaluated."""
-        for name in self.segmenters:
-            changes = {"name": name, "merge_steps": steps, "masks": "", "start_model": ""}
-            if name == "no_psl":
-                changes["psl"] = "none"
-            elif name == "psl_plus_plus":
-                self._do(relabel, self.read(config.Relabel, model="psl"))
-                start = "psl" if self.settings.psl_plus_plus_from == "psl" else ""
-                changes |= {"masks": "relabelled", "start_model": start,
-                            "psl": self.settings.psl_plus_plus,
-                            "psl_start": "0"}  # fmt: skip
-            elif name == "supervised":
-                self._do(supervised_masks, self.read(config.SupervisedMasks))
-                changes |= {"masks": "supervised", "psl": "none"}
-            self._do(train_segmenter, self.read(config.TrainSegmenter, **changes))
-            if self._has_truth(self.settings.val_split):
-                self._do(evaluate, self.read(
-                    config.Evaluate, what="model", split=self.settings.val_split, model=name,
-                    with_tags=False))  # fmt: skip
+    # ---------------------------------------------------------------------------- who walks them
 
-    def _has_truth(self, split):
-        return self.run_dir.entry(f"write_voc/{split}/ground_truth") is not None
+    def _walk(self, do):
+        """Calls `do(step) -> facts` for every step in turn; returns how many were mined."""
+        steps, facts = self.steps(), None
+        try:
+            while True:
+                facts = do(steps.send(facts))
+        except StopIteration as end:
+            return end.value
 
     def plan(self):
-        """What a run will do, a line a phase."""
-        lines = [f"write_voc/{s}" for s in (self.settings.train_split, self.settings.val_split)]
-        lines.append(f"write_saliency/{self.settings.train_split}")
-        for step in range(1, self.settings.max_steps + 1):
-            erased = [f"write_erased/step_{step}"] if step > 1 else []
-            lines += [*erased, f"train_classifier/step_{step}", f"mine_regions/step_{step}"]
-        lines += [f"make_masks/{make_masks.name_of(k)}"
-                  for k in range(1, self.settings.max_steps + 1)]  # fmt: skip
-        for name in self.segmenters:
-            before = {"psl_plus_plus": ["relabel/relabelled"],
-                      "supervised": ["supervised_masks/supervised"]}.get(name, [])  # fmt: skip
-            lines += [*before, f"train_segmenter/{name}", f"evaluate/{name}"]
-        lines += [*([f"export/{self.segmenters[-1]}"] if self.segmenters else []), "report"]
-        return lines
+        """What a run makes, in order: manifest key → whether it is finished."""
+        plan = {}
+
+        def look(step):
+            done = {key: self.run_dir.entry(key) for key in step.keys}
+            plan.update({key: entry is not None for key, entry in done.items()})
+            return (done[step.keys[0]] or {}).get("facts")
+
+        self._walk(look)
+        return plan
 
     def run(self):
         """All of it. Returns the summary."""
         if self.settings.dry_run:
-            for line in self.plan():
-                state = "finished" if self.run_dir.entry(line) else "to do"
-                print(f"{state:9} {line}")
+            for key, finished in self.plan().items():
+                print(f"{'finished' if finished else 'to do':9} {key}")
             return None
+        for _ in self.steps():  # a bad setting of the last phase ends the run before the first
+            pass
         with self.run_dir.locked():
             self.run_dir.keep_cache = True
-            self.data()
-            steps = self.mine()
-            used = self.masks(steps)
-            self.segment(used)
-            if self.segmenters:
-                self._do(export, self.read(config.Export, model=self.segmenters[-1]))
-            self._do(report, self.read(config.Report))
+            mined = self._walk(lambda s: s.phase.run(s.settings, self.run_dir, self.workers))
             if not self.run_dir.chief:
                 return None
             self.run_dir.drop_cache()
-            return self.summary(steps)
+            return self.summary(mined)
 
     def summary(self, steps):
         """RUN/summary.json and a table."""
@@ -181,16 +236,20 @@ class Pipeline:
         return summary
 
     def _print(self, summary):
-        print("\n| masks S of steps | loss of M_t | mIoU, labelled | mIoU, void wrong | labelled |")
-        print("|---|---:|---:|---:|---:|")
-        for k, value in summary["mask_miou"].items():
-            print(f"| 1 to {k[5:]} | {summary['classifier_loss'][k]:.3f} | {value:.3f} | "
-                  f"{summary['mask_miou_void_wrong'][k]:.3f} | "
-                  f"{summary['mask_labelled_share'][k]:.3f} |")  # fmt: skip
-        print("\n| segmenter | mIoU |\n|---|---:|")
-        for name, value in summary["model_miou"].items():
-            print(f"| {name} | {value:.3f} |")
-        print(f"\nminutes: {sum(summary['seconds'].values()) / 60:.1f}")
+        tables.show(
+            ["masks of steps", "loss of M_t", "mIoU, labelled", "mIoU, void wrong", "labelled"],
+            [
+                [f"1 to {k[5:]}", *(f"{value:.3f}" for value in (
+                    summary["classifier_loss"][k], miou, summary["mask_miou_void_wrong"][k],
+                    summary["mask_labelled_share"][k]))]
+                for k, miou in summary["mask_miou"].items()
+            ],
+        )  # fmt: skip
+        tables.show(
+            ["segmenter", "mIoU"],
+            [[name, f"{miou:.3f}"] for name, miou in summary["model_miou"].items()],
+        )
+        print(f"minutes: {sum(summary['seconds'].values()) / 60:.1f}")
         print(f"pictures: {self.run_dir.report}   numbers: {self.run_dir.root / 'summary.json'}   "
               f"curves: tensorboard --logdir {self.run_dir.root / 'tensorboard'}")  # fmt: skip
 

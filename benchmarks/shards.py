@@ -22,6 +22,7 @@ import numpy as np
 
 from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.errors import InputError
+from aepsl_tf.evaluation import tables
 from aepsl_tf.files import digest
 from aepsl_tf.inference import crf
 
@@ -75,7 +76,6 @@ def main():
 
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, "
           f"{time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
-    print("| | seconds | times faster | CPU seconds | digest |\n|---|---:|---:|---:|---|")
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         counts = records.split_counts(arguments.images, arguments.shards)
@@ -85,7 +85,7 @@ def main():
             folder / "images", "images", counts,
             lambda shard: range(starts[shard], starts[shard + 1]), shards.draw,
         )  # fmt: skip
-        images, first, digests = records.Family(folder / "images"), None, set()
+        images, first, rows, digests = records.Family(folder / "images"), None, [], set()
         for name, workers in ways.items():
             target = folder / name
             target.mkdir()
@@ -94,8 +94,9 @@ def main():
             seconds, spent = time.monotonic() - start, cpu_seconds() - spent
             first = first or seconds
             digests.add(digest(target))
-            print(f"| {name} | {seconds:.1f} | {first / seconds:.2f} | {spent:.1f} | "
-                  f"{digest(target)[:16]} |", flush=True)  # fmt: skip
+            rows.append([name, f"{seconds:.1f}", f"{first / seconds:.2f}", f"{spent:.1f}",
+                         digest(target)[:16]])  # fmt: skip
+    tables.show(["", "seconds", "times faster", "CPU seconds", "digest"], rows)
     if len(digests) != 1:
         raise SystemExit("error: the shards differ")
 

@@ -20,7 +20,7 @@ from absl import logging
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import runners
 from aepsl_tf.errors import InputError
-from aepsl_tf.evaluation import metrics
+from aepsl_tf.evaluation import tables
 from aepsl_tf.files import digest, to_json, write_atomic
 from data_prep.saliency import training
 
@@ -43,7 +43,7 @@ def run(settings, workers=0):
     target.parent.mkdir(parents=True, exist_ok=True)
     model.save(target)
     results = training.measure(target, held, object_ids, settings.void_id, workers)
-    print(metrics.format_saliency(results))
+    tables.show_saliency(results)
     libraries = ("numpy", "scipy", "scikit-learn", "opencv-contrib-python-headless", "pillow")
     provenance = {
         "model_sha256": hashlib.sha256(target.read_bytes()).hexdigest(),

@@ -75,6 +75,11 @@ _SUFFIXES = {_PICTURES: ".jpg", _MASKS: ".png", _XML: ".xml"}
 _LISTS = pathlib.Path("ImageSets", "Segmentation")
 
 
+def has_truth(settings):
+    """Whether the split's ground truth will be written; False where there is no devkit."""
+    return _Devkit(settings).has_truth
+
+
 class _Devkit:
     """One split of a devkit, by names: of all its files only the list of images is read.
 

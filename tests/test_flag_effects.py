@@ -69,6 +69,7 @@ ELSEWHERE = {
     "cache_features": "test_segmenter: the same weights; test_feature_cache",
     "p": "test_predictor; here of Export", "with_tags": "test_tags_are_the_scores, here",
     "strategy": "test_strategies", "checkpoint_seconds, keep": "test_loop",
+    "deterministic": "test_model_dir: on and off, each in a process of its own",
     "name": "test_phases: model names", "indoor_background_threshold": "test_mining",
     "masks, merge_steps": "test_pipeline: masks of every number of steps",
 }  # fmt: skip

@@ -16,9 +16,9 @@ from aepsl_tf.pipeline import Pipeline
 from aepsl_tf.run_dir import RunDir
 
 
-def _stopper(**changes):
+def _unstarted(root, **changes):
     read = reader(**changes)
-    return Pipeline(read(config.Pipeline), read, None)
+    return Pipeline(read(config.Pipeline), read, RunDir(root))
 
 
 def test_summary_has_every_number(finished):
@@ -35,12 +35,48 @@ def test_summary_has_every_number(finished):
     assert all(seconds >= 0 for seconds in summary["seconds"].values())
 
 
-def test_plan_is_what_was_done(finished, read):
-    plan = Pipeline(read(config.Pipeline), read, finished.run_dir).plan()
-    done = finished.run_dir.manifest().keys()
-    assert set(plan) <= done
-    others = {k for k in done - set(plan) if not k.startswith("evaluate/masks_")}
-    assert others == {"write_voc/train/ground_truth", "write_voc/val/ground_truth"}
+def test_plan_is_what_was_done(finished, read, tmp_path, monkeypatch):
+    """Before the run, after it, and step by step in between."""
+    before = Pipeline(read(config.Pipeline), read, RunDir(tmp_path / "none")).plan()
+    after = Pipeline(read(config.Pipeline), read, finished.run_dir).plan()
+    assert list(before) == list(after)
+    assert after.keys() == finished.run_dir.manifest().keys()
+    assert set(after.values()) == {True} and set(before.values()) == {False}
+    done = []
+    run = RunDir(finished.root)
+    monkeypatch.setattr(
+        run, "phase", lambda key, *args, **kw: done.append(key) or run.entry(key)["facts"]
+    )
+    Pipeline(read(config.Pipeline), read, run, workers=1).run()
+    assert done == list(after)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_plan_of_splits_without_masks(common, tmp_path, split):
+    """What needs ground truth is planned where there is some, and only there."""
+    devkit, other = tmp_path / "voc", {"train": "val", "val": "train"}[split]
+    shutil.copytree(common["voc_root"], devkit)
+    for id_ in (devkit / f"ImageSets/Segmentation/{split}.txt").read_text().split():
+        (devkit / f"SegmentationClass/{id_}.png").unlink()
+    plan = _unstarted(tmp_path / "run", **common | {"voc_root": str(devkit)}).plan()
+    assert f"write_voc/{other}/ground_truth" in plan
+    assert f"write_voc/{split}/ground_truth" not in plan
+    assert ("evaluate/masks_steps_1_to_1" in plan) is (split == "val")
+    assert ("evaluate/psl" in plan) is (split == "train")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("panel_images", 0), ("crf_iterations", 0), ("p", -0.1), ("psl_scores", "none")],
+)
+def test_bad_settings_of_late_phases_end_a_run_before_its_first(
+    common, tmp_path, monkeypatch, setting, value
+):
+    monkeypatch.setattr(pipeline.write_voc, "run", lambda *_: pytest.fail("a phase was begun"))
+    with pytest.raises(InputError, match=f"--{setting}={value}"):
+        _unstarted(tmp_path / "run", **common | {setting: value}).run()
+    assert not (tmp_path / "run").exists()
 
 
 def test_nothing_unfinished_is_left_behind(finished):
@@ -84,7 +120,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(read, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert not root.exists()
     assert all(line.startswith("to do") for line in lines)
-    assert lines[0].endswith("write_voc/train")
+    assert lines[:2] == ["to do     write_voc/train", "to do     write_voc/train/ground_truth"]
     assert lines[-1].endswith("report")
     assert "to do     train_classifier/step_2" in lines
 
@@ -92,6 +128,20 @@ def test_dry_run_prints_the_plan_and_writes_nothing(read, tmp_path, capsys):
 def test_dry_run_of_a_finished_run(finished, read, capsys):
     Pipeline(read(config.Pipeline, dry_run=True), read, finished.run_dir).run()
     assert all(line.startswith("finished") for line in capsys.readouterr().out.splitlines())
+
+
+def test_a_plan_knows_the_facts_of_what_is_finished(run_copy, read, common):
+    """Here: that the second classifier is no success, so what it mined is no part of the run."""
+    losses = [
+        run_copy.entry(f"train_classifier/step_{t}")["facts"]["last_epoch"]["loss"] for t in (1, 2)
+    ]
+    manifest = run_copy.manifest()
+    manifest["train_classifier/step_2"]["facts"]["last_epoch"]["loss"] = 3 * losses[0]
+    write_atomic(run_copy.root / "manifest.json", to_json(manifest))
+    stopping = reader(**common | {"stop_loss_ratio": 2.0})
+    plan = Pipeline(stopping(config.Pipeline), stopping, run_copy).plan()
+    assert "train_classifier/step_2" in plan and "mine_regions/step_2" not in plan
+    assert "make_masks/steps_1_to_1" in plan and "make_masks/steps_1_to_2" not in plan
 
 
 @pytest.mark.parametrize(
@@ -104,39 +154,63 @@ def test_dry_run_of_a_finished_run(finished, read, capsys):
         ({"stop_loss_ratio": 2.0}, 0.51, True),
     ],
 )
-def test_when_training_is_no_success(changes, loss, stops):
-    assert _stopper(**changes)._failed(2, loss, first=0.25) is stops
+def test_when_training_is_no_success(tmp_path, changes, loss, stops):
+    assert _unstarted(tmp_path, **changes)._failed(2, loss, first=0.25) is stops
+
+
+def _mined(unstarted, losses):
+    """Walks the steps with these losses of M_t; returns (how many were mined, keys of mining)."""
+    keys = []
+
+    def do(step):
+        keys.append(step.keys[0])
+        if step.phase is pipeline.train_classifier:
+            return {"last_epoch": {"loss": losses[step.settings.step]}}
+        return {}
+
+    mined = unstarted._walk(do)
+    return mined, [k for k in keys if "/step_" in k], keys
 
 
 @pytest.mark.parametrize("changes", [{"stop_loss": 0.5}, {"stop_loss_ratio": 1.9}])
-def test_mining_stops_at_the_first_failed_step(monkeypatch, changes):
-    losses, calls = {1: 0.3, 2: 0.4, 3: 0.6, 4: 0.1}, []
-    phases = {"train_classifier": lambda s, *_: {"last_epoch": {"loss": losses[s.step]}}}
-    for name in ("train_classifier", "mine_regions", "write_erased"):
-        work = phases.get(name, lambda *_: {})
-        monkeypatch.setattr(
-            getattr(pipeline, name), "run",
-            lambda s, *a, name=name, work=work: calls.append((name, s.step)) or work(s, *a),
-        )  # fmt: skip
-    assert _stopper(max_steps=4, **changes).mine() == 2
-    assert calls == [
-        ("train_classifier", 1), ("mine_regions", 1),
-        ("write_erased", 2), ("train_classifier", 2), ("mine_regions", 2),
-        ("write_erased", 3), ("train_classifier", 3),
+def test_mining_stops_at_the_first_failed_step(tmp_path, changes):
+    unstarted = _unstarted(tmp_path, max_steps=4, **changes)
+    mined, mining, keys = _mined(unstarted, {1: 0.3, 2: 0.4, 3: 0.6, 4: 0.1})
+    assert mined == 2
+    assert mining == [
+        "train_classifier/step_1", "mine_regions/step_1",
+        "write_erased/step_2", "train_classifier/step_2", "mine_regions/step_2",
+        "write_erased/step_3", "train_classifier/step_3",
+    ]  # fmt: skip
+    assert [k for k in keys if k.startswith("make_masks/")] == [
+        "make_masks/steps_1_to_1", "make_masks/steps_1_to_2"
     ]  # fmt: skip
 
 
-def test_failing_first_step_is_an_error(monkeypatch):
-    facts = {"last_epoch": {"loss": 0.6}}
-    monkeypatch.setattr(pipeline.train_classifier, "run", lambda *_: facts)
+def test_failing_first_step_is_an_error(tmp_path):
     with pytest.raises(InputError, match="M_1 did not converge"):
-        _stopper(stop_loss=0.5).mine()
+        _mined(_unstarted(tmp_path, stop_loss=0.5), {1: 0.6})
+
+
+def test_segmenters_train_on_what_was_mined(tmp_path):
+    """At most --merge_steps steps, fewer where fewer were mined."""
+    unstarted = _unstarted(tmp_path, max_steps=4, stop_loss=0.5)
+    merged = []
+
+    def do(step):
+        if step.phase is pipeline.train_segmenter:
+            merged.append(step.settings.merge_steps)
+        loss = 0.6 if getattr(step.settings, "step", 0) > 2 else 0.3
+        return {"last_epoch": {"loss": loss}}
+
+    unstarted._walk(do)
+    assert merged == [2, 2, 2]
 
 
 @pytest.mark.parametrize("names", ["psl_plus_plus", "no_psl,best"])
-def test_segmenters_that_cannot_be(names):
+def test_segmenters_that_cannot_be(tmp_path, names):
     with pytest.raises(InputError, match="--segmenters"):
-        _stopper(segmenters=names)
+        _unstarted(tmp_path, segmenters=names)
 
 
 def test_phases_by_hand_without_ground_truth_give_the_same_bytes(finished, read, tmp_path):
@@ -257,4 +331,5 @@ def test_only_these_files_know_where_a_devkit_keeps_masks():
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and "SegmentationClass" in str(node.value)
     }
-    assert knows == {"data_prep/write_voc.py", "data_prep/demo/devkit.py"}
+    makers = {"data_prep/demo/devkit.py", "data_prep/download_voc.py"}
+    assert knows == {"data_prep/write_voc.py"} | makers

@@ -9,20 +9,8 @@ from aepsl_tf.classes import VOID
 from aepsl_tf.errors import InputError
 
 
-def confusion_matrix(truth, prediction, num_classes, image_id=""):
-    """Pixel counts, int64 `[num_classes, num_classes]`: rows truth, columns prediction.
-
-    Args:
-      truth: integer `[H, W]` class ids; VOID pixels are left out.
-      prediction: integer `[H, W]` class ids; VOID pixels (unlabelled) are left out.
-      num_classes: the background included.
-      image_id: names the image in errors.
-    """
-    return _count(truth, prediction, num_classes, image_id)[:, :-1]
-
-
 def _count(truth, prediction, num_classes, image_id):
-    """`confusion_matrix` and one more column: pixels that the prediction leaves unlabelled."""
+    """Pixel counts of one image; see `Confusion.counts`."""
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     where = f"image {image_id}: " if image_id else ""
     if truth.shape != prediction.shape:
@@ -49,7 +37,8 @@ class Confusion:
     """Pixel counts summed over images, and the metrics they give.
 
     Attributes:
-      counts: int64 `[num_classes, num_classes + 1]`; the last column counts unlabelled pixels.
+      counts: int64 `[num_classes, num_classes + 1]`: rows truth, columns prediction, the
+        background included; the last column counts unlabelled pixels.
       images: how many were added.
     """
 
@@ -58,7 +47,13 @@ class Confusion:
         self.images = 0
 
     def add(self, truth, prediction, image_id=""):
-        """Count one image; see `confusion_matrix`."""
+        """Counts one image.
+
+        Args:
+          truth: integer `[H, W]` class ids; VOID pixels are left out.
+          prediction: integer `[H, W]` class ids; VOID is unlabelled.
+          image_id: names the image in errors.
+        """
         self.counts += _count(truth, prediction, len(self.counts), image_id)
         self.images += 1
 
@@ -102,31 +97,6 @@ def _share(part, whole):
 def _mean(values):
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None
-
-
-def format_table(results_by_name, class_names):
-    """An aligned pipe table of `Confusion.results`, one row a result, in percent."""
-    header = ["", "mIoU", "pixel acc.", "labelled", *class_names]
-    rows = [
-        [
-            name.replace("|", "\\|"),
-            *(_percent(result[key]) for key in ("miou", "pixel_accuracy", "labelled_share")),
-            *(_percent(result["iou"][class_name]) for class_name in class_names),
-        ]
-        for name, result in results_by_name.items()
-    ]
-    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-
-    def line(cells):
-        first, *numbers = (c.rjust(w) for c, w in zip(cells, widths, strict=True))
-        return f"| {' | '.join([cells[0].ljust(len(first)), *numbers])} |"
-
-    return "\n".join(line(cells) for cells in (header, rule, *rows))
-
-
-def _percent(share):
-    return "-" if share is None else f"{100 * share:.1f}"
 
 
 # ------------------------------------------------------------------------------------ saliency
@@ -199,17 +169,3 @@ class Saliency:
             "background_precision": precisions,
             "background_recall": recalls,
         }
-
-
-def format_saliency(results_by_name):
-    """A pipe table of `Saliency.results`, one row a result."""
-    ends = [f"{kind} {t}" for t in BACKGROUND_THRESHOLDS for kind in ("precision", "recall")]
-    lines = [f"| | images | MAE | max Fβ | background {' | '.join(ends)} |"]
-    lines.append("|---" + "|---:" * (3 + len(ends)) + "|")
-    for name, result in results_by_name.items():
-        cells = [result["mae"], result["max_f"]]
-        for threshold in map(str, BACKGROUND_THRESHOLDS):
-            cells += [result[f"background_{k}"].get(threshold) for k in ("precision", "recall")]
-        shown = ["-" if c is None else f"{c:.3f}" for c in cells]
-        lines.append(f"| {name} | {result['images']} | {' | '.join(shown)} |")
-    return "\n".join(lines)

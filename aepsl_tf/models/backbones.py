@@ -6,6 +6,7 @@ fc6 as a dilated 3×3 convolution, fc7 as a 1×1. Output stride 8: 8k+1 pixels g
 """
 
 import functools
+import gc
 import itertools
 import zlib
 
@@ -13,6 +14,7 @@ import h5py
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from aepsl_tf.data.transforms import INPUT_MEAN
 from aepsl_tf.errors import InputError
@@ -169,69 +171,95 @@ def build(config):
 
 
 def load_weights(parts, weights, backbone):
-    """Fills the trunk's convolutions with pretrained weights, by layer name.
+    """Fills the trunk's layers with pretrained weights, by name, and logs how each layer starts.
 
     Args:
-      parts: the models `build` returned.
-      weights: "none" leaves the random start; "imagenet" downloads Keras's VGG-16; a path names
-        a weights file for `keras.applications.VGG16`, with or without its top. With the top,
-        fc6 and fc7 are its fully connected layers decimated (DeepLab); without, they stay random.
+      parts: the models `build` returned, or the two of a network, whose last layers stay random.
+      weights: "none" leaves the random start; "imagenet" downloads Keras's VGG-16, all of it, and
+        "imagenet_notop" without its top; a path names a weights file for
+        `keras.applications.VGG16`, which says itself whether it has the top. With the top, fc6
+        and fc7 are its fully connected layers decimated (DeepLab); without, they stay random.
       backbone: "vgg16"; others have no ImageNet weights.
 
     Raises:
       InputError: the file does not fit, with the layer that does not.
     """
-    if weights == "none":
-        return
-    if backbone != "vgg16":
-        raise InputError(
-            f"--weights={weights}: --backbone={backbone} has no ImageNet weights; "
-            "give --weights=none"
-        )
-    source = _vgg16(weights)
     layers = {layer.name: layer for part in parts for layer in part.layers if layer.weights}
-    for name, layer in layers.items():
-        if name.startswith("block"):
-            _assign(layer, source.get_layer(name).get_weights(), weights)
+    start = dict.fromkeys(layers, "random")
+    if weights != "none":
+        if backbone != "vgg16":
+            raise InputError(
+                f"--weights={weights}: --backbone={backbone} has no ImageNet weights; "
+                "give --weights=none"
+            )
+        for name, (values, origin) in _pretrained(weights, layers["fc6"].filters).items():
+            _assign(layers[name], values, weights)
+            start[name] = origin
+        gc.collect()  # Keras's models are cycles: half a gigabyte would stay until Python looks
+    runs = [(origin, list(names)) for origin, names in itertools.groupby(start, start.get)]
+    logging.info("layers start: %s", "; ".join(f"{_listed(n)}: {origin}" for origin, n in runs))
+
+
+def _listed(names):
+    return ", ".join(names) if len(names) < 4 else f"{names[0]}…{names[-1]}"
+
+
+def _pretrained(weights, channels):
+    """Layer name → (its values, where they are from), of the layers that `weights` has.
+
+    Args:
+      channels: those of fc6 and fc7.
+    """
+    source = _vgg16(weights)
+    found = {
+        layer.name: (layer.get_weights(), weights)
+        for layer in source.layers
+        if layer.name.startswith("block") and layer.weights
+    }
     if any(layer.name == "fc1" for layer in source.layers):
+        # fc1 sees the map `[7, 7, C]` flattened: row, column, channel, the last one fastest.
         kernel, bias = source.get_layer("fc1").get_weights()
-        _assign(layers["fc6"], decimate(kernel.reshape(7, 7, 512, 4096), bias), weights)
+        fc6 = decimate(kernel.reshape(7, 7, -1, kernel.shape[1]), bias, channels)
         kernel, bias = source.get_layer("fc2").get_weights()
-        _assign(layers["fc7"], decimate(kernel[None, None], bias), weights)
+        fc7 = decimate(kernel[None, None], bias, channels)
+        found |= {n: (v, "decimated from fc1, fc2") for n, v in (("fc6", fc6), ("fc7", fc7))}
+    return found
 
 
-def decimate(kernel, bias, size=3, channels=1024):
-    """Every n-th tap and channel of a fully connected layer as a convolution (DeepLab, §3.1).
+def decimate(kernel, bias, channels):
+    """A fully connected layer as a smaller convolution (DeepLab, §3.1): every n-th tap and channel.
+
+    Of 7 taps a side the 1st, 4th and 7th stay; of 4096 outputs, and of inputs that are such
+    outputs, every 4th.
 
     Args:
       kernel: `[h, w, in, out]`; bias: `[out]`.
+      channels: outputs to keep.
 
     Returns:
-      [kernel `[size, size, in', channels]` (size 1 where h is 1), bias `[channels]`]; `in'` is
-      decimated alike when the input is itself a decimated layer.
+      [kernel `[3, 3, in', channels]` (1 × 1 where the layer sees one cell), bias `[channels]`].
     """
-    rows = np.linspace(0, kernel.shape[0] - 1, min(size, kernel.shape[0])).round().astype(int)
-    out = np.arange(0, kernel.shape[3], kernel.shape[3] // channels)[:channels]
-    kernel = kernel[rows][:, rows][..., out]
-    if kernel.shape[2] > channels:
-        kernel = kernel[:, :, :: kernel.shape[2] // channels][:, :, :channels]
-    return [kernel, bias[out]]
+    taps = np.linspace(0, kernel.shape[0] - 1, min(3, kernel.shape[0])).round().astype(int)
+    *_, inputs, outputs = (_spread(count, channels) for count in kernel.shape)
+    return [kernel[taps][:, taps][..., inputs, outputs].copy(), bias[outputs].copy()]
+
+
+def _spread(count, kept):
+    """A slice that takes `kept` of `count`, evenly; all where there are no more."""
+    step = max(1, count // kept)
+    return slice(0, step * kept, step)
 
 
 def _vgg16(weights):
-    if weights == "imagenet":
+    if weights in ("imagenet", "imagenet_notop"):
         try:
-            return keras.applications.VGG16(include_top=False, weights="imagenet")
+            return keras.applications.VGG16(include_top=weights == "imagenet", weights="imagenet")
         except Exception as error:  # urllib's many faces: no network, proxy, 404
             raise InputError(
-                f"--weights=imagenet cannot be downloaded ({error}): give --weights=FILE"
+                f"--weights={weights} cannot be downloaded ({error}): give --weights=FILE"
             ) from error
     try:
-        with h5py.File(weights) as file:
-            names = []
-            file.visit(names.append)
-        top = any("fc1" in name for name in names)
-        model = keras.applications.VGG16(include_top=top, weights=None)
+        model = keras.applications.VGG16(include_top=_has_top(weights), weights=None)
         model.load_weights(weights)
         return model
     except FileNotFoundError:
@@ -242,6 +270,14 @@ def _vgg16(weights):
             f"--weights={weights}: expected weights of keras.applications.VGG16, with or without "
             f"its top ({first})"
         ) from error
+
+
+def _has_top(path):
+    """Whether a weights file, old or new, holds a matrix: only fully connected layers do."""
+    matrices = []
+    with h5py.File(path) as file:
+        file.visititems(lambda _, item: matrices.append(getattr(item, "ndim", 0) == 2))
+    return any(matrices)
 
 
 def _assign(layer, values, weights):

@@ -74,12 +74,11 @@ def segmentation_loss(logits, mask):
 def segmentation_loss_sums(logits, mask):
     """J's numerator and denominator, float32 `[B]` each: summed cross-entropy, labelled pixels."""
     mask = tf.cast(mask, tf.int32)
-    valid = mask != VOID
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=tf.where(valid, mask, 0), logits=tf.cast(logits, tf.float32)
-    )
-    losses = tf.where(valid, losses, 0.0)
-    return tf.reduce_sum(losses, [1, 2]), tf.reduce_sum(tf.cast(valid, tf.float32), [1, 2])
+    # Not TensorFlow's own cross-entropy: with --deterministic that is another sum, in other bits.
+    log_f = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    chosen = tf.one_hot(mask, logits.shape[-1])  # VOID is no class: all zeros
+    labelled = tf.reduce_sum(tf.cast(mask != VOID, tf.float32), [1, 2])
+    return -tf.reduce_sum(chosen * log_f, [1, 2, 3]), labelled
 
 
 def prohibitive_mask(probabilities, scores, labels):

@@ -8,6 +8,7 @@ import json
 import shutil
 
 import keras
+import tensorflow as tf
 
 from aepsl_tf import config as configs
 from aepsl_tf.errors import InputError
@@ -56,6 +57,16 @@ def load_weights(model, folder):
         raise InputError(f"{folder}: its weights do not fit this network ({first})") from error
 
 
-def start_over():
-    """Frees Keras's global state between the phases of one process."""
+def start_over(settings):
+    """What every phase that runs a network begins with: Keras's global state of the phase before
+    is freed, and --deterministic is set.
+
+    TensorFlow has no way back from determinism: once on, it is on to the end of the process.
+
+    Args:
+      settings: a `config.Determinism`.
+    """
     keras.backend.clear_session()
+    wanted = settings.deterministic
+    if wanted == "on" or (wanted == "auto" and not tf.config.list_physical_devices("GPU")):
+        tf.config.experimental.enable_op_determinism()

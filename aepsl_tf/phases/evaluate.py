@@ -11,7 +11,7 @@ from aepsl_tf import config, config_flags
 from aepsl_tf.classes import BACKGROUND, VOID
 from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.errors import InputError
-from aepsl_tf.evaluation import metrics
+from aepsl_tf.evaluation import metrics, tables
 from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.inference import crf
 from aepsl_tf.inference.predictor import Predictor, prohibit, split_outputs
@@ -48,14 +48,14 @@ def run(settings, run_dir, workers=0):
         measure = _regions
 
     def work(partial):
-        model_dir.start_over()
+        model_dir.start_over(settings)
         truth = records.Family(run_dir.ground_truth(split, "evaluate"))
         names = run_dir.classes().all_names()
         results = {
             f"{name}{suffix}": confusion.results(names)
             for suffix, confusion in measure(settings, run_dir, truth, len(names), workers).items()
         }
-        print(metrics.format_table(results, names))
+        tables.show_segmentation(results, names)
         write_atomic(partial, to_json(results))
 
     run_dir.phase(f"evaluate/{name}", settings, inputs, run_dir.evaluation(name), work)
@@ -110,7 +110,7 @@ def _saliency(settings, run_dir, truth_key):
                 scores.add(values, mask != BACKGROUND, mask != VOID)
                 bar.update()
         results = {name: scores.results()}
-        print(metrics.format_saliency(results))
+        tables.show_saliency(results)
         write_atomic(partial, to_json(results))
 
     inputs = [truth_key, f"write_saliency/{split}"]

@@ -24,7 +24,7 @@ def run(settings, run_dir, workers=0):
     inputs = [f"write_voc/{split}", f"train_classifier/step_{step}"]
 
     def work(partial):
-        model_dir.start_over()
+        model_dir.start_over(settings)
         family, fill = datasets.open_training_split(run_dir, split, step)
         model = model_dir.load(run_dir.classifier(step))
         heatmaps = Heatmaps(model)

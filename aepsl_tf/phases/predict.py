@@ -30,6 +30,7 @@ def run(settings, run_dir, workers=0):
     output = pathlib.Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
     palette = run_dir.classes().palette()
+    model_dir.start_over(settings)
     model = model_dir.load(run_dir.model(settings.model))
     predictor = Predictor(model, settings.p, settings.pixel_limit)
     broken = []

@@ -20,7 +20,7 @@ def run(settings, run_dir, workers=0):
     inputs = [f"write_voc/{split}", f"train_segmenter/{settings.model}"]
 
     def work(partial):
-        model_dir.start_over()
+        model_dir.start_over(settings)
         model = model_dir.load(run_dir.model(settings.model))
         predictor = Predictor(model, settings.p, settings.pixel_limit)
         images = records.Family(run_dir.family(split, "images"))

@@ -32,7 +32,7 @@ def run(settings, run_dir, workers=0):
               *([truth_key] if has_truth else [])]  # fmt: skip
 
     def work(partial):
-        model_dir.start_over()
+        model_dir.start_over(settings)
         classes, names = run_dir.classes(), run_dir.classes().all_names()
         palette = classes.palette()
         rows = _chosen(run_dir, split, len(classes), settings.panel_images)

@@ -3,6 +3,8 @@
 python -m aepsl_tf.phases.train_classifier --run_dir=RUN --step=1
 """
 
+from absl import logging
+
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import datasets
 from aepsl_tf.models import model_dir
@@ -23,12 +25,13 @@ def run(settings, run_dir, workers=0):
     strategy = strategies.get(settings.strategy)
 
     def work(partial):
-        model_dir.start_over()  # before the scope, which does not outlive it
+        model_dir.start_over(settings)  # before the scope, which does not outlive it
         with strategy.scope():
             family, fill = datasets.open_training_split(run_dir, split, step)
             model = Classifier(settings, len(run_dir.classes()))
             if previous:
                 model_dir.load_weights(model, run_dir.classifier(step - 1))
+                logging.info("layers start: all from %s", run_dir.classifier(step - 1))
             else:
                 model.load_pretrained(settings.weights)
             draw = pictures.classifier_heatmaps(family, fill, run_dir.classes())

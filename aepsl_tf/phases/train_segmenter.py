@@ -5,6 +5,8 @@ python -m aepsl_tf.phases.train_segmenter --run_dir=RUN --psl=full
 
 import re
 
+from absl import logging
+
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import datasets, records
 from aepsl_tf.errors import InputError
@@ -47,13 +49,14 @@ def run(settings, run_dir, workers=0):
     strategy = strategies.get(settings.strategy)
 
     def work(partial):
-        model_dir.start_over()  # before the scope, which does not outlive it
+        model_dir.start_over(settings)  # before the scope, which does not outlive it
         with strategy.scope():
             images, fill = datasets.open_training_split(run_dir, split, 1)
             families = [images, records.Family(run_dir.masks(masks))]
             model = Segmenter(settings, len(run_dir.classes()))
             if settings.start_model:
                 model_dir.load_weights(model, run_dir.model(settings.start_model))
+                logging.info("layers start: all from %s", run_dir.model(settings.start_model))
             else:
                 model.load_pretrained(settings.weights)
             draw = pictures.segmenter_overlays(families, run_dir.classes())

@@ -1,18 +1,23 @@
 """The LargeFOV trunk: shapes, LargeFOV's changes to VGG-16, and pretrained weights."""
 
+import functools
+import itertools
 import os
 import pathlib
+import weakref
 
 import h5py
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras.src.legacy.saving import legacy_h5_format
 
 from aepsl_tf import config as configs
 from aepsl_tf.data.transforms import INPUT_MEAN
 from aepsl_tf.errors import InputError
 from aepsl_tf.models import backbones
+from aepsl_tf.models.classifier import Classifier
 
 
 def small(**changes):
@@ -155,21 +160,173 @@ def test_dilated_convolution_is_keras_s(trains, dtype, monkeypatch):
         assert np.linalg.norm(one - other) < near * np.linalg.norm(other)
 
 
-def test_decimate_by_hand():
-    kernel = np.arange(7 * 7 * 2 * 8, dtype=np.float32).reshape(7, 7, 2, 8)
-    bias = np.arange(8.0)
+def test_decimate_is_every_third_tap_and_every_nth_channel():
+    """Against a loop over every value that stays."""
+    rng = np.random.default_rng(0)
+    kernel, bias = rng.normal(size=[7, 7, 3, 8]), rng.normal(size=8)
     ours, b = backbones.decimate(kernel, bias, channels=4)
-    assert ours.shape == (3, 3, 2, 4)
-    np.testing.assert_array_equal(b, [0, 2, 4, 6])
-    for i, row in enumerate((0, 3, 6)):
-        for j, column in enumerate((0, 3, 6)):
-            np.testing.assert_array_equal(ours[i, j], kernel[row, column][:, [0, 2, 4, 6]])
+    assert ours.shape == (3, 3, 3, 4) and b.tolist() == [bias[2 * o] for o in range(4)]
+    for i, j, c, o in np.ndindex(ours.shape):
+        assert ours[i, j, c, o] == kernel[3 * i, 3 * j, c, 2 * o]
 
 
 def test_decimate_takes_the_inputs_its_input_layer_kept():
     kernel = np.arange(8 * 8, dtype=np.float32).reshape(1, 1, 8, 8)
     ours, _ = backbones.decimate(kernel, np.zeros(8), channels=4)
     np.testing.assert_array_equal(ours[0, 0], kernel[0, 0][::2, ::2])
+
+
+# ------------------------------------------------------------------------------ pretrained weights
+
+TINY_VGG16 = (((2,), (2,), (2, 2), (3,), (4,)), 8)
+"""Filters of a VGG-16 so small that its whole way through a file takes no time; fc1 has 32."""
+
+
+def tiny_source(include_top, weights=None, asked=None):
+    """Stands for `keras.applications.VGG16`: layers of its names, tiny, with random values."""
+    if asked is not None:
+        asked.append((include_top, weights))
+    seeds = itertools.count()
+
+    def layer(cls, *args, **kwargs):
+        normal = keras.initializers.RandomNormal(seed=next(seeds))
+        return cls(*args, **kwargs, kernel_initializer=normal, bias_initializer=normal)
+
+    x = images = keras.Input([224, 224, 3] if include_top else [None, None, 3])
+    for block, filters in enumerate(TINY_VGG16[0], start=1):
+        for i, count in enumerate(filters, start=1):
+            x = layer(
+                keras.layers.Conv2D, count, 3, padding="same", name=f"block{block}_conv{i}"
+            )(x)  # fmt: skip
+        x = keras.layers.MaxPool2D(name=f"block{block}_pool")(x)
+    if include_top:
+        x = keras.layers.Flatten(name="flatten")(x)
+        for name, units in (("fc1", 32), ("fc2", 32), ("predictions", 10)):
+            x = layer(keras.layers.Dense, units, name=name)(x)
+    return keras.Model(images, x)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """vgg16 and `keras.applications.VGG16` made tiny; what the latter was asked for."""
+    asked = []
+    monkeypatch.setitem(backbones._SIZES, "vgg16", TINY_VGG16)
+    monkeypatch.setattr(keras.applications, "VGG16", functools.partial(tiny_source, asked=asked))
+    return asked
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the log is told."""
+    lines = []
+    monkeypatch.setattr(backbones.logging, "info", lambda text, *args: lines.append(text % args))
+    return lines
+
+
+def assert_loaded(layers, source):
+    """Every layer of a tiny trunk is the source's, fc6 and fc7 decimated where there is a top."""
+    names = [n for n in layers if n.startswith("block")]
+    assert len(names) == 6
+    expected = {n: source.get_layer(n).get_weights() for n in names}
+    if any(layer.name == "fc1" for layer in source.layers):
+        (fc1, b1), (fc2, b2) = (source.get_layer(n).get_weights() for n in ("fc1", "fc2"))
+        fc6 = np.zeros([3, 3, 4, 8], np.float32)
+        for i, j, c, o in np.ndindex(fc6.shape):
+            fc6[i, j, c, o] = fc1[(3 * i * 7 + 3 * j) * 4 + c, 4 * o]
+        expected |= {"fc6": [fc6, b1[::4]], "fc7": [fc2[None, None, ::4, ::4], b2[::4]]}
+    for name, values in expected.items():
+        for ours, theirs in zip(layers[name].get_weights(), values, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+            assert np.abs(ours).max() > 0
+
+
+@pytest.mark.parametrize("name", ["imagenet", "imagenet_notop"])
+def test_imagenet_is_all_of_vgg16(tiny, told, name):
+    classifier = Classifier(small(backbone="vgg16", freeze_through="conv3"), 2)
+    layers = all_layers([classifier.frozen, classifier.tuned])
+    before = layers["fc6"].get_weights()
+    classifier.load_pretrained(name)
+    assert tiny == [(name == "imagenet", "imagenet")]
+    assert_loaded(layers, tiny_source(name == "imagenet"))
+    heads = "fc6, fc7: decimated from fc1, fc2; fc8: random"
+    if name == "imagenet_notop":
+        np.testing.assert_array_equal(layers["fc6"].get_weights()[0], before[0])
+        heads = "fc6, fc7, fc8: random"
+    assert told == [f"layers start: block1_conv1…block5_conv1: {name}; {heads}"]
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5"])
+@pytest.mark.parametrize("top", [True, False])
+def test_a_file_says_itself_whether_it_has_the_top(tiny, told, tmp_path, suffix, top):
+    """Keras's own format names layers by kind, its older one by name."""
+    path, source = tmp_path / f"vgg16{suffix}", tiny_source(top)
+    if suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            legacy_h5_format.save_weights_to_hdf5_group(file, source)
+    else:
+        source.save_weights(path)
+    parts = backbones.build(small(backbone="vgg16"))
+    backbones.load_weights(parts, str(path), "vgg16")
+    assert tiny == [(top, None)]
+    assert_loaded(all_layers(parts), source)
+    heads = "decimated from fc1, fc2" if top else "random"
+    assert told == [f"layers start: block1_conv1…block5_conv1: {path}; fc6, fc7: {heads}"]
+
+
+def test_decimated_layers_see_what_the_dense_ones_saw(tiny):
+    """On 7 × 7 cells where all that decimation drops is silent, fc6 dilated to their size."""
+    fc1, fc2 = (tiny_source(True).get_layer(name) for name in ("fc1", "fc2"))
+    parts = backbones.build(small(backbone="vgg16", fc6_dilation=3))
+    backbones.load_weights(parts, "imagenet", "vgg16")
+    fc6, fc7 = (all_layers(parts)[name] for name in ("fc6", "fc7"))
+    seen = np.zeros([1, 7, 7, 4], np.float32)
+    seen[:, ::3, ::3] = np.random.default_rng(0).normal(size=[1, 3, 3, 4])
+    first = np.maximum(fc1(seen.reshape(1, -1)), 0)
+    center = fc6(seen)[:, 3:4, 3:4]
+    assert np.abs(first[:, ::4]).max() > 0
+    np.testing.assert_allclose(center[:, 0, 0], first[:, ::4], rtol=1e-4, atol=1e-6)
+    kept = np.where(np.arange(32) % 4 == 0, first, 0)
+    second = np.maximum(fc2(kept), 0)
+    assert np.abs(second[:, ::4]).max() > 0
+    np.testing.assert_allclose(fc7(center)[:, 0, 0], second[:, ::4], rtol=1e-4, atol=1e-6)
+
+
+def test_nothing_of_the_source_is_held(tiny, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        keras.applications, "VGG16",
+        lambda **kw: made.append(weakref.ref(model := tiny_source(**kw))) or model,
+    )  # fmt: skip
+    backbones.load_weights(backbones.build(small(backbone="vgg16")), "imagenet", "vgg16")
+    assert [ref() for ref in made] == [None]
+
+
+@pytest.mark.long
+def test_a_whole_random_vgg16_in_a_file(tmp_path, told):
+    """138 million parameters, at the paper's sizes."""
+    path = tmp_path / "whole.weights.h5"
+    source = keras.applications.VGG16(weights=None)
+    for name in ("fc1", "fc2"):  # Keras's biases start at 0
+        layer = source.get_layer(name)
+        layer.bias.assign(np.arange(4096) / 4096)
+    source.save_weights(path)
+    parts = backbones.build(configs.TrainClassifier())
+    backbones.load_weights(parts, str(path), "vgg16")
+    layers = all_layers(parts)
+    for name in (n for n in layers if n.startswith("block")):
+        np.testing.assert_array_equal(
+            layers[name].get_weights()[0], source.get_layer(name).get_weights()[0]
+        )
+    fc1, fc2 = (source.get_layer(name).get_weights()[0] for name in ("fc1", "fc2"))
+    kernel, bias = layers["fc6"].get_weights()
+    assert kernel.shape == (3, 3, 512, 1024)
+    for i, j in np.ndindex(3, 3):
+        cell = (3 * i * 7 + 3 * j) * 512
+        np.testing.assert_array_equal(kernel[i, j], fc1[cell : cell + 512, ::4])
+    np.testing.assert_array_equal(bias, np.float32(np.arange(0, 4096, 4) / 4096))
+    kernel, _ = layers["fc7"].get_weights()
+    np.testing.assert_array_equal(kernel[0, 0], fc2[::4, ::4])
+    assert told[0].endswith("fc6, fc7: decimated from fc1, fc2")
 
 
 def test_weights_none_leaves_the_start():
@@ -190,6 +347,7 @@ def test_missing_weights_file(vgg16, tmp_path):
         backbones.load_weights(vgg16, str(tmp_path / "none.weights.h5"), "vgg16")
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")  # Keras, before it gives up
 def test_wrong_weights_file(vgg16, tmp_path):
     text = tmp_path / "text.weights.h5"
     text.write_text("no weights")
