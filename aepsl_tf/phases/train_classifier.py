@@ -31,7 +31,7 @@ def run(settings, run_dir, workers=0):
                 model_dir.load_weights(model, run_dir.classifier(step - 1))
             else:
                 model.load_pretrained(settings.weights)
-            draw = pictures.classifier_heatmaps(family, fill, run_dir.classes())
+            draw = pictures.classifier_heatmaps(model, family, fill, run_dir.classes())
             return train.train(model, [family], fill, run_dir, key, partial, pictures=draw)
 
     return run_dir.phase(key, settings, inputs, run_dir.classifier(step), work, together=True)

@@ -56,7 +56,7 @@ def run(settings, run_dir, workers=0):
                 model_dir.load_weights(model, run_dir.model(settings.start_model))
             else:
                 model.load_pretrained(settings.weights)
-            draw = pictures.segmenter_overlays(families, run_dir.classes())
+            draw = pictures.segmenter_overlays(model, families, run_dir.classes())
             return train.train(model, families, fill, run_dir, key, partial, [PslWarmup()], draw)
 
     return run_dir.phase(key, settings, inputs, run_dir.model(name), work, together=True)
