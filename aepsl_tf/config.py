@@ -86,13 +86,12 @@ class LabelLoss(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmentation(Config):
-    """From a segmenter's output to a mask: the test policy, and the size it works at."""
+class PixelLimit(Config):
+    """The size that a network sees whole images at."""
 
-    p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0)
     pixel_limit: int = setting(
         4_000_000,
-        "larger images are segmented at this many pixels and scaled back",
+        "larger images go through a network at this many pixels; what it says is scaled back",
         unit="pixels",
         low=4096,
     )
@@ -109,6 +108,19 @@ class Determinism(Config):
         choices=("auto", "on", "off"),
         identity=False,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmentation(PixelLimit):
+    """From a segmenter's output to a mask: the test policy, and the size it works at."""
+
+    p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0)
+
+
+def _while_training(base, name):
+    """A field of `base` where it shapes only what one sees while training, and no byte made."""
+    field = base.__dataclass_fields__[name]
+    return dataclasses.field(default=field.default, metadata=field.metadata | {"identity": False})
 
 
 # ---------------------------------------------------------------------------- data preparation
@@ -333,6 +345,7 @@ class Solver(Devices):
 class TrainClassifier(Network, Solver, TrainSplit, LabelLoss):
     """M_t of Algorithm 1, trained on the images as erased before step t."""
 
+    pixel_limit: int = _while_training(PixelLimit, "pixel_limit")
     step: int = setting(1, "erase step t", paper="Algorithm 1", low=1)
     start_from: str = setting(
         "weights",
@@ -342,7 +355,7 @@ class TrainClassifier(Network, Solver, TrainSplit, LabelLoss):
 
 
 @dataclasses.dataclass(frozen=True)
-class MineRegions(Devices, TrainSplit):
+class MineRegions(Devices, TrainSplit, PixelLimit):
     """F_t: CAM heatmaps above a threshold."""
 
     step: int = setting(1, "erase step t", paper="Algorithm 1", low=1)
@@ -373,6 +386,8 @@ class MakeMasks(TrainSplit):
 class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss):
     """The two-branch segmenter; --psl=none is vanilla LargeFOV."""
 
+    p: float = _while_training(Segmentation, "p")
+    pixel_limit: int = _while_training(PixelLimit, "pixel_limit")
     name: str = setting("", "model name, RUN/NAME; default no_psl, branch_only or psl")
     masks: str = setting("", "masks to train on, RUN/masks/NAME; default those of --merge_steps")
     merge_steps: int = setting(3, "erase steps merged into the masks", paper="§4.3.1", low=1)

@@ -54,12 +54,13 @@ CHANGES = {
     | {"masks": "relabelled", "merge_steps": 1, "psl": "none", "psl_start": "1",
        "psl_scores": "tags", "classification_weight": 0.1, "pixel_norm": "batch",
        "start_model": "psl"},
-    config.MineRegions: {"step": 2, "threshold": 0.7, "threshold_rule": "top_pixels"},
+    config.MineRegions: {"step": 2, "threshold": 0.7, "threshold_rule": "top_pixels",
+                         "pixel_limit": 4096},
     config.MakeMasks: {"merge_steps": 1, "background_threshold": 0.5},
     config.Relabel: {"model": "psl", **_INFERENCE},
     config.Evaluate: {"model": "psl", "split": "val", "what": "masks", **_INFERENCE},
     config.Export: {"model": "no_psl", "p": 0.9, "pixel_limit": 4096},
-    config.Report: {"panel_images": 1},
+    config.Report: {"panel_images": 1, "pixel_limit": 4096},
 }  # fmt: skip
 """Class → field → another value, whose effect `test_flag_changes_the_output` shows."""
 
@@ -67,7 +68,9 @@ ELSEWHERE = {
     "train_split, val_split": "test_pipeline: phases by hand; test_phases: any split",
     "backbone, weights": "test_backbones; test_phases: wrong weights",
     "cache_features": "test_segmenter: the same weights; test_feature_cache",
-    "p": "test_predictor; here of Export", "with_tags": "test_tags_are_the_scores, here",
+    "p": "test_predictor; here of Export; test_pictures",
+    "pixel_limit": "here where it shapes what is made; test_pictures",
+    "with_tags": "test_tags_are_the_scores, here",
     "strategy": "test_strategies", "checkpoint_seconds, keep": "test_loop",
     "deterministic": "test_model_dir: on and off, each in a process of its own",
     "name": "test_phases: model names", "indoor_background_threshold": "test_mining",

@@ -33,9 +33,9 @@ def erase(image, erased_png, fill):
 
 
 def warp(image, size):
-    """The whole picture resized to `[size, size, 3]` float32, bilinear."""
-    image = tf.image.resize(tf.cast(image, tf.float32), [size, size], antialias=False)
-    return tf.ensure_shape(image, [size, size, 3])
+    """Whole pictures `[…, H, W, 3]` resized to `[…, size, size, 3]` float32, bilinear."""
+    image = tf.image.resize(image, [size, size], antialias=False)
+    return tf.ensure_shape(tf.cast(image, tf.float32), [*image.shape[:-3], size, size, 3])
 
 
 def warp_mask(mask, size):

@@ -6,7 +6,6 @@ No TensorFlow here: the CRF runs in spawned worker processes, which must start f
 import numpy as np
 from pydensecrf import densecrf
 
-from aepsl_tf.data import encoding
 from aepsl_tf.errors import InputError
 
 
@@ -113,21 +112,3 @@ def _check(image, probabilities):
 def settings_of(config):
     """Keyword arguments of `dense_crf` from a `config.Inference`."""
     return PRESETS[config.crf_preset] | {"iterations": config.crf_iterations}
-
-
-def clean(preset, item):
-    """A worker's share of a split: (picture, probabilities) → (mask, mask after the CRF).
-
-    `preset` None leaves the CRF out; the second mask is then None.
-    """
-    image, probabilities = item
-    mask = probabilities.argmax(-1).astype(np.uint8)
-    return mask, None if preset is None else dense_crf(image, probabilities, **preset)
-
-
-def mask_row(preset, item):
-    """`clean` as a row of a masks family, of (id, (height, width), picture, probabilities)."""
-    id_, size, *outputs = item
-    mask, cleaned = clean(preset, outputs)
-    mask = encoding.resize_mask(mask if cleaned is None else cleaned, *size)
-    return {"image/id": id_, "mask/png": encoding.grey_png(mask)}

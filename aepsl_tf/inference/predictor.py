@@ -1,32 +1,42 @@
-"""From a picture of any size to a mask: one graph for evaluation, prediction and export."""
+"""From a picture of any size to a mask: one path for evaluation, prediction and export."""
 
-import contextlib
-
+import numpy as np
 import tensorflow as tf
 
-from aepsl_tf.data import datasets, transforms
-from aepsl_tf.data.feature_cache import FeatureCache
-from aepsl_tf.data.records import Family
+from aepsl_tf.data import geometry
+from aepsl_tf.inference.cells import Cells
 
 
-def prohibit(probabilities, scores, p):
+def prohibit(logits, scores, p):
     """The test policy (§3.2): scores below p become 0, the others weigh their class's map.
 
+    In the log domain, where a background that trails by any number of logits is still there to
+    win when all others are prohibited.
+
     Args:
-      probabilities: float `[..., H, W, C+1]`, background first.
-      scores: v `[..., C]`.
+      logits: float32 `[B, H, W, C+1]` before softmax, background first.
+      scores: v `[B, C]`.
       p: the prohibited threshold.
 
     Returns:
-      float32 `[..., H, W, C+1]`, renormalised over the classes.
+      float32 `[B, H, W, C+1]`: probabilities, renormalised over the classes.
     """
+    return tf.nn.softmax(_weighed(logits, class_weights(scores, p)))
+
+
+def class_weights(scores, p):
+    """[1, v] with prohibited scores as 0: float32 `[B, C+1]`."""
     kept = tf.where(scores < p, 0.0, scores)
-    weights = tf.concat([tf.ones_like(kept[..., :1]), kept], axis=-1)[..., None, None, :]
-    weighted = probabilities * weights
-    return weighted / tf.reduce_sum(weighted, axis=-1, keepdims=True)
+    return tf.concat([tf.ones_like(kept[..., :1]), kept], axis=-1)
 
 
-class Predictor(tf.Module):
+def _weighed(logits, weights):
+    # In float64 a logarithm has the same float32 value wherever it stands in a vector.
+    log_weights = tf.cast(tf.math.log(tf.cast(weights, tf.float64)), tf.float32)
+    return logits + log_weights[..., None, None, :]
+
+
+class Predictor:
     """A segmenter as a function of pictures.
 
     Args:
@@ -37,7 +47,6 @@ class Predictor(tf.Module):
     """
 
     def __init__(self, model, p, pixel_limit):
-        super().__init__()
         self.model, self.p, self.pixel_limit = model, p, pixel_limit
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
@@ -45,94 +54,59 @@ class Predictor(tf.Module):
         """uint8 RGB `[B, H, W, 3]` → {"mask" uint8 `[B, H, W]`, "probabilities" float32
         `[B, H', W', C+1]` before prohibition, "scores" float32 `[B, C]`}; H' = H up to the limit.
         """
-        height, width = tf.unstack(tf.shape(images)[1:3])
-        images = self.limited(images)
-        area = tf.shape(images)[1:3]
-        config = self.model.config
-        if config.input == "warp":
-            inputs = tf.image.resize(tf.cast(images, tf.float32), [config.input_size] * 2)
-        else:
-            inputs = transforms.pad_to_cells(tf.cast(images, tf.float32))
-        outputs = self.outputs(
-            self.model.frozen(inputs, training=False), tf.shape(inputs)[1:3], area
-        )
-        mask = tf.argmax(self.prohibited(outputs), axis=-1, output_type=tf.int32)[..., None]
-        mask = tf.image.resize(mask, [height, width], method="nearest")[..., 0]
-        return {"mask": tf.cast(mask, tf.uint8)} | outputs
+        config, size = self.model.config, tf.shape(images)[1:3]
+        inputs = geometry.to_network(images, config, self.pixel_limit)
+        cells = self.model.cells(self.model.frozen(inputs, training=False))
+        area = geometry.limited_area(size, self.pixel_limit)
+        logits = geometry.from_network(cells.pop("logits"), area, config)
+        weighed = logits
+        if self.model.has_scores:
+            weighed = _weighed(logits, class_weights(cells["scores"], self.p))
+        mask = tf.argmax(weighed, axis=-1, output_type=tf.int32)
+        return {"mask": _resized(mask, size), "probabilities": tf.nn.softmax(logits)} | cells
 
-    def limited(self, images):
-        """The pictures at --pixel_limit pixels at most."""
-        images = tf.convert_to_tensor(images)
-        height, width = tf.unstack(tf.cast(tf.shape(images)[1:3], tf.float32))
-        factor = tf.sqrt(self.pixel_limit / (height * width))
-        small = tf.cast(tf.maximum(tf.floor(tf.stack([height, width]) * factor), 1), tf.int32)
+    def weights(self, cells):
+        """What weighs the classes of one picture's cells: float32 `[C+1]`."""
+        if not self.model.has_scores:
+            return np.ones(self.model.num_classes + 1, np.float32)
+        return class_weights(cells["scores"], self.p).numpy()
 
-        def shrink():
-            resized = tf.image.resize(tf.cast(images, tf.float32), small, antialias=True)
-            return tf.cast(tf.round(resized), tf.uint8)
+    def mask_of(self, cells, size):
+        """The mask uint8 `[H, W]` of one picture's cells; `size` is its (H, W)."""
+        return self.mask(cells["logits"], self.weights(cells), size).numpy()
 
-        return tf.cond(factor < 1, shrink, lambda: images)
+    def to_worker(self, picture, logits, weights):
+        """What a worker needs for the CRF: `Cells`, of a picture at --pixel_limit."""
+        positions = (geometry.cell_positions(n, self.model.config) for n in picture.shape[:2])
+        return Cells(picture, logits, weights, *(p.numpy() for p in positions))
 
-    def outputs(self, features, input_area, area):
-        """Features of the frozen part → {"probabilities" at `area`, "scores"}.
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, None], tf.float32),
+            tf.TensorSpec([None], tf.float32),
+            tf.TensorSpec([2], tf.int32),
+        ]
+    )
+    def mask(self, logits, weights, size):
+        """The mask of one picture by given weights, bit for bit that of `segment` by its own.
 
         Args:
-          features: `[B, h, w, C']`.
-          input_area: int `[2]`, the network input's size; align-corners zoom brings cells there.
-          area: int `[2]`, the picture's size: warped inputs are resized to it, padded ones cut.
+          logits: `[h, w, C+1]`.
+          weights: `[C+1]`; classes of weight 0 are left out of the work.
+          size: the picture's (H, W).
+
+        Returns:
+          uint8 `[H, W]`.
         """
-        outputs = self.model.tuned(features, training=False)
-        logits = tf.raw_ops.ResizeBilinear(
-            images=outputs["logits"], size=input_area, align_corners=True
-        )
-        if self.model.config.input == "warp":
-            logits = tf.image.resize(logits, area)
-        else:
-            logits = logits[:, : area[0], : area[1]]
-        scores = self.model.scores(outputs)
-        named = {"probabilities": tf.nn.softmax(logits)}
-        return named if scores is None else named | {"scores": scores}
-
-    @tf.function(reduce_retracing=True)
-    def from_features(self, features, area):
-        """Cached features `[h, w, C']` of one picture of size `area` → the outputs of `segment`."""
-        size = [self.model.config.input_size] * 2
-        return {k: v[0] for k, v in self.outputs(features[None], size, area).items()}
-
-    def prohibited(self, outputs):
-        """The probabilities that decide: after prohibition where there are scores."""
-        if "scores" not in outputs:
-            return outputs["probabilities"]
-        return prohibit(outputs["probabilities"], outputs["scores"], self.p)
+        possible = tf.where(weights > 0)[:, 0]
+        area = geometry.limited_area(size, self.pixel_limit)
+        logits = tf.gather(logits, possible, axis=-1)[None]
+        logits = geometry.from_network(logits, area, self.model.config)
+        winner = tf.argmax(_weighed(logits, tf.gather(weights, possible)[None]), axis=-1)
+        return _resized(tf.gather(possible, winner), size)[0]
 
 
-@contextlib.contextmanager
-def split_outputs(predictor, run_dir, split):
-    """Gives `read(shard=None)`, which yields (row, picture uint8 `[H, W, 3]`, outputs) of a shard
-    or of all, through the feature cache where the model trains with one; the picture is the one
-    the probabilities belong to.
-    """
-    family = Family(run_dir.family(split, "images"))
-    config, cache = predictor.model.config, None
-    if config.cache_features:
-        fill = datasets.fill_pixel(family)
-        for mirrored in (True, False):  # training's cache, if it is still there, serves too
-            cache = FeatureCache(run_dir, predictor.model, family, fill, mirrored)
-            if cache.directory.exists():
-                break
-        cache.fill_up()
-
-    def read(shard=None):
-        for index, row in enumerate(family.read(shard), sum(family.counts[: shard or 0])):
-            image = transforms.decode_image(row["image/encoded"])
-            picture = predictor.limited(image[None])[0]
-            if cache:
-                outputs = predictor.from_features(cache[index, 0], tf.shape(picture)[:2])
-            else:
-                outputs = predictor.segment(image[None])
-                outputs = {k: v[0] for k, v in outputs.items() if k != "mask"}
-            yield row, picture.numpy(), outputs
-
-    yield read
-    if cache and not run_dir.keep_cache:
-        cache.remove()
+def _resized(mask, size):
+    """Class ids `[B, h, w]` → uint8 `[B, H, W]`, nearest neighbour."""
+    mask = tf.cast(mask, tf.uint8)
+    return tf.image.resize(mask[..., None], size, method="nearest")[..., 0]

@@ -16,11 +16,3 @@ def class_activation_map(features, class_weights):
       float32 `[B, h, w, C]`.
     """
     return tf.einsum("bhwk,kc->bhwc", tf.cast(features, tf.float32), class_weights)
-
-
-def upsample(heatmap, height, width):
-    """A heatmap `[h, w]` of network cells → float32 `[height, width]`, align-corners bilinear."""
-    resized = tf.raw_ops.ResizeBilinear(
-        images=heatmap[None, ..., None], size=[height, width], align_corners=True
-    )
-    return resized[0, ..., 0]

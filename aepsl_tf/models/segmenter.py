@@ -64,6 +64,15 @@ class Segmenter(TwoPartNetwork):
             return None
         return losses.label_scores(outputs["label_logits"], self.config.label_loss)
 
+    def cells(self, features):
+        """What inference takes of features of the frozen part: {"logits" `[B, h, w, C+1]`} and,
+        with a classification branch, "scores" `[B, C]`.
+        """
+        outputs = self.tuned(features, training=False)
+        scores = self.scores(outputs)
+        named = {"logits": outputs["logits"]}
+        return named if scores is None else named | {"scores": scores}
+
     def _training_scores(self, scores, labels):
         return {"predicted": scores, "tags": labels, "ones": tf.ones_like(labels)}[
             self.config.psl_scores

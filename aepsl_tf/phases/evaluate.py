@@ -9,12 +9,13 @@ import numpy as np
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.classes import BACKGROUND, VOID
-from aepsl_tf.data import encoding, records, runners
+from aepsl_tf.data import datasets, encoding, records, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import metrics, tables
 from aepsl_tf.files import to_json, write_atomic
-from aepsl_tf.inference import crf
-from aepsl_tf.inference.predictor import Predictor, prohibit, split_outputs
+from aepsl_tf.inference import cells, crf
+from aepsl_tf.inference.over_split import Reader, over_split
+from aepsl_tf.inference.predictor import Predictor
 from aepsl_tf.mining import regions
 from aepsl_tf.models import model_dir
 from aepsl_tf.phases import make_masks, train_segmenter
@@ -123,22 +124,30 @@ def _model(settings, run_dir, truth, num_classes, workers):
         raise InputError(
             f"--with_tags: {settings.model} was trained with --psl=none and takes no scores"
         )
+    family = records.Family(run_dir.family(settings.split, "images"))
+    if settings.with_tags and not any(row["image/labels"] for row in family.read()):
+        raise InputError(
+            f"--with_tags: split {settings.split} has no tags; write it again with --tags_from, "
+            "or evaluate without --with_tags"
+        )
     predictor = Predictor(model, settings.p, settings.pixel_limit)
+    # One picture at a time, as the exported model is asked: its masks, bit for bit.
+    reader = Reader(model, model.cells, settings.pixel_limit, batch=1)
+    plain, cleaned = metrics.Confusion(num_classes), metrics.Confusion(num_classes)
 
     def items(read):
         for row, picture, outputs in read():
             if settings.with_tags:
-                tags = np.zeros(num_classes - 1, np.float32)
-                tags[np.array(row["image/labels"], int) - 1] = 1
-                probabilities = prohibit(outputs["probabilities"], tags, settings.p)
-            else:
-                probabilities = predictor.prohibited(outputs)
-            yield picture, probabilities.numpy()
+                outputs["scores"] = np.isin(np.arange(1, num_classes), row["image/labels"])
+                outputs["scores"] = outputs["scores"].astype(np.float32)
+            weights = predictor.weights(outputs)
+            size = row["image/height"], row["image/width"]
+            mask = predictor.mask(outputs["logits"], weights, size).numpy()
+            yield mask, predictor.to_worker(picture, outputs["logits"], weights)
 
-    clean = functools.partial(crf.clean, crf.settings_of(settings) if settings.crf else None)
-    plain, cleaned = metrics.Confusion(num_classes), metrics.Confusion(num_classes)
+    clean = functools.partial(cells.clean, crf.settings_of(settings) if settings.crf else None)
     with (
-        split_outputs(predictor, run_dir, settings.split) as read,
+        over_split(reader, run_dir, family, datasets.fill_pixel(family)) as read,
         records.progress(truth.images, f"evaluate {settings.model}") as bar,
     ):
         outputs = runners.ordered_map(clean, items(read), workers if settings.crf else 1)

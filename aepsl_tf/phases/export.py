@@ -42,11 +42,13 @@ def write(model, folder, settings):
         return predictor.segment(transforms.decode_image(encoded)[None])
 
     # Loaded, the model has both as methods; as signatures they take and give names.
-    predictor.serve, predictor.serve_bytes = predictor.segment, serve_bytes
+    served = tf.Module()
+    served.model = predictor.model
+    served.serve, served.serve_bytes = predictor.segment, serve_bytes
     serve = predictor.segment.get_concrete_function()
     # Not by keras.export.ExportArchive: it lists variables in the order of their addresses.
     tf.saved_model.save(
-        predictor, str(folder),
+        served, str(folder),
         {"serve": serve, "serve_bytes": serve_bytes, "serving_default": serve},
     )  # fmt: skip
     (folder / "fingerprint.pb").unlink()  # optional, and holds a random number

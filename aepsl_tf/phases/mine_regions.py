@@ -5,9 +5,8 @@ python -m aepsl_tf.phases.mine_regions --run_dir=RUN --step=1 --threshold=0.2
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import datasets, encoding, records
-from aepsl_tf.data.feature_cache import FeatureCache
-from aepsl_tf.mining import erasing
-from aepsl_tf.mining.heatmaps import Heatmaps
+from aepsl_tf.inference.over_split import Reader, over_split
+from aepsl_tf.mining import erasing, heatmaps
 from aepsl_tf.models import model_dir
 from aepsl_tf.training import strategies
 
@@ -27,36 +26,31 @@ def run(settings, run_dir, workers=0):
         model_dir.start_over(settings)
         family, fill = datasets.open_training_split(run_dir, split, step)
         model = model_dir.load(run_dir.classifier(step))
-        heatmaps = Heatmaps(model)
-        cache = None
-        if model.config.cache_features:
-            cache = FeatureCache(run_dir, model, family, fill).fill_up(worker, count)
-            if cache is None:  # the chief needs no help any more
-                return
+        reader = Reader(model, heatmaps.cells(model), settings.pixel_limit)
+        with over_split(reader, run_dir, family, fill, worker, count) as read:
 
-        def rows(shard):
-            start = sum(family.counts[:shard])
-            for index, row in enumerate(family.read(shard), start):
-                image = datasets.picture(row, fill).numpy()
-                features = cache[index, 0] if cache else None
-                maps = heatmaps.of(image, row["image/labels"], features)
-                regions = [
-                    erasing.discriminative_region(m, settings.threshold, settings.threshold_rule)
-                    for m in maps
-                ]
-                yield {
-                    "image/id": row["image/id"],
-                    "image/labels": row["image/labels"],
-                    "regions/pngs": [encoding.grey_png(region) for region in regions],
-                }
+            def rows(shard):
+                for row, picture, outputs in read(shard):
+                    maps = heatmaps.at_size(
+                        outputs["heatmaps"], row["image/labels"], picture.shape[:2], model.config
+                    )
+                    yield {
+                        "image/id": row["image/id"],
+                        "image/labels": row["image/labels"],
+                        "regions/pngs": [region(row, heatmap) for heatmap in maps],
+                    }
 
-        if count > 1:
-            records.help_write_family(partial, "regions", family.counts, rows, worker, count)
-        if not run_dir.chief:
-            return
-        records.write_family(partial, "regions", family.counts, rows, description=key)
-        if cache and not run_dir.keep_cache:
-            cache.remove()
+            def region(row, heatmap):
+                found = erasing.discriminative_region(
+                    heatmap, settings.threshold, settings.threshold_rule
+                )
+                found = encoding.resize_mask(found, row["image/height"], row["image/width"])
+                return encoding.grey_png(found)
+
+            if count > 1:
+                records.help_write_family(partial, "regions", family.counts, rows, worker, count)
+            if run_dir.chief:
+                records.write_family(partial, "regions", family.counts, rows, description=key)
 
     run_dir.phase(key, settings, inputs, run_dir.regions(step), work, together=True)
 

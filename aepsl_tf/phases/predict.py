@@ -3,14 +3,16 @@
 python -m aepsl_tf.phases.predict --run_dir=RUN --model=psl --images=photos --output=masks
 """
 
+import functools
 import pathlib
 
 from absl import logging
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import encoding, records, transforms
+from aepsl_tf.data import encoding, records, runners, transforms
 from aepsl_tf.errors import InputError
-from aepsl_tf.inference import crf, drawing
+from aepsl_tf.inference import cells, crf
+from aepsl_tf.inference.over_split import Reader
 from aepsl_tf.inference.predictor import Predictor
 from aepsl_tf.models import model_dir
 
@@ -22,46 +24,45 @@ def run(settings, run_dir, workers=0):
 
     Unreadable files are named and left out; the run then fails after the others are done.
     """
-    del workers
     files = _files(settings.images)
     if not settings.output:
         raise InputError("--output is empty: name a folder for the masks")
     run_dir.need(f"train_segmenter/{settings.model}", "predict")
     output = pathlib.Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
-    palette = run_dir.classes().palette()
     model_dir.start_over(settings)
     model = model_dir.load(run_dir.model(settings.model))
     predictor = Predictor(model, settings.p, settings.pixel_limit)
-    broken = []
+    # One picture at a time, as the exported model is asked: its masks, bit for bit.
+    reader = Reader(model, model.cells, settings.pixel_limit, batch=1)
+    preset = crf.settings_of(settings) if settings.crf else None
+    sizes, broken = {}, []
+
+    def decode(file):
+        try:
+            encoded, _, *sizes[file] = encoding.standard_image(file.read_bytes(), str(file))
+        except InputError as error:
+            logging.error("%s", error)
+            broken.append(file.name)
+            return None
+        return transforms.decode_image(encoded)
+
+    def items():
+        for file, picture, outputs in reader.read(files, decode):
+            size = sizes.pop(file)
+            mask = None if settings.crf else predictor.mask_of(outputs, size)
+            weights = predictor.weights(outputs)
+            yield file.stem, size, mask, predictor.to_worker(picture, outputs["logits"], weights)
+
+    make = functools.partial(cells.mask_files, preset, run_dir.classes().palette())
     with records.progress(len(files), "predict") as bar:
-        for file in files:
-            try:
-                encoded, *_ = encoding.standard_image(file.read_bytes(), str(file))
-            except InputError as error:
-                logging.error("%s", error)
-                broken.append(file.name)
-                continue
-            image = transforms.decode_image(encoded).numpy()
-            mask = mask_of(predictor, image, settings)
-            (output / f"{file.stem}.png").write_bytes(encoding.palette_png(mask, palette))
-            picture = drawing.overlay(image, mask, palette)
-            (output / f"{file.stem}_overlay.png").write_bytes(encoding.rgb_png(picture))
+        for stem, mask, overlay in runners.ordered_map(make, items(), workers):
+            (output / f"{stem}.png").write_bytes(mask)
+            (output / f"{stem}_overlay.png").write_bytes(overlay)
             bar.update()
     if broken:
         raise InputError(f"{len(broken)} of {len(files)} pictures could not be read: "
-                         f"{', '.join(broken[:5])}")  # fmt: skip
-
-
-def mask_of(predictor, image, settings):
-    """The mask uint8 `[H, W]` of one picture uint8 `[H, W, 3]`."""
-    outputs = {k: v[0] for k, v in predictor.segment(image[None]).items()}
-    if not settings.crf:
-        return outputs["mask"].numpy()
-    small = predictor.limited(image[None])[0].numpy()
-    probabilities = predictor.prohibited(outputs).numpy()
-    mask = crf.dense_crf(small, probabilities, **crf.settings_of(settings))
-    return encoding.resize_mask(mask, *image.shape[:2])
+                         f"{', '.join(sorted(broken)[:5])}")  # fmt: skip
 
 
 def _files(images):

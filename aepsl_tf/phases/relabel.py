@@ -8,9 +8,10 @@ import functools
 import numpy as np
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import records
-from aepsl_tf.inference import crf
-from aepsl_tf.inference.predictor import Predictor, split_outputs
+from aepsl_tf.data import datasets, records
+from aepsl_tf.inference import cells, crf
+from aepsl_tf.inference.over_split import Reader, over_split
+from aepsl_tf.inference.predictor import Predictor
 from aepsl_tf.models import model_dir
 
 
@@ -23,24 +24,29 @@ def run(settings, run_dir, workers=0):
         model_dir.start_over(settings)
         model = model_dir.load(run_dir.model(settings.model))
         predictor = Predictor(model, settings.p, settings.pixel_limit)
+        reader = Reader(model, model.cells, settings.pixel_limit)
         images = records.Family(run_dir.family(split, "images"))
         preset = crf.settings_of(settings) if settings.crf else None
-        with split_outputs(predictor, run_dir, split) as read:
+        with over_split(reader, run_dir, images, datasets.fill_pixel(images)) as read:
 
             def items(shard):
                 for row, picture, outputs in read(shard):
-                    probabilities = predictor.prohibited(outputs).numpy()
+                    weights, logits = predictor.weights(outputs), outputs["logits"]
                     if settings.relabel_tags_only:
-                        absent = np.ones(probabilities.shape[-1], bool)
-                        absent[[0, *row["image/labels"]]] = False
-                        probabilities[..., absent] = 0
+                        weights = weights * np.isin(
+                            np.arange(weights.size), [0, *row["image/labels"]]
+                        )
                     size = row["image/height"], row["image/width"]
-                    yield row["image/id"], size, picture, probabilities
+                    if preset is None:
+                        mask = predictor.mask(logits, weights, size).numpy()
+                    else:
+                        mask = predictor.to_worker(picture, logits, weights)
+                    yield row["image/id"], size, mask
 
             # The network stays in this process whoever runs the CRF: it has the GPU, and floats
             # of another machine could differ in the last bit. So Beam gets its output staged.
             records.write_family(
-                partial, "masks", images.counts, items, functools.partial(crf.mask_row, preset),
+                partial, "masks", images.counts, items, functools.partial(cells.mask_row, preset),
                 workers, staged=True, description="relabel",
             )  # fmt: skip
 

@@ -6,10 +6,11 @@ python -m aepsl_tf.phases.report --run_dir=RUN
 import numpy as np
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import datasets, encoding, records, transforms
+from aepsl_tf.data import datasets, encoding, geometry, records
 from aepsl_tf.inference import drawing
+from aepsl_tf.inference.over_split import Reader
 from aepsl_tf.inference.predictor import Predictor
-from aepsl_tf.mining.heatmaps import Heatmaps
+from aepsl_tf.mining import heatmaps
 from aepsl_tf.models import model_dir
 from aepsl_tf.phases import make_masks
 
@@ -35,40 +36,52 @@ def run(settings, run_dir, workers=0):
         model_dir.start_over(settings)
         classes, names = run_dir.classes(), run_dir.classes().all_names()
         palette = classes.palette()
-        rows = _chosen(run_dir, split, len(classes), settings.panel_images)
-        cells = {index: [] for index in rows}
-        fill = datasets.fill_pixel(records.Family(run_dir.family(split, "images")))
+        images = records.Family(run_dir.family(split, "images"))
+        chosen = _chosen(images, len(classes), settings.panel_images)
+        fill = datasets.fill_pixel(images)
+
+        def decode(row):
+            return datasets.picture(row, fill)
+
+        def read(network, cells, rows):
+            reader = Reader(network, cells, settings.pixel_limit)
+            return zip(rows, reader.read(rows.values(), decode), strict=True)
+
+        heats = {index: [] for index in chosen}
         for step in range(1, steps + 1):
-            heatmaps = Heatmaps(model_dir.load(run_dir.classifier(step)))
+            network = model_dir.load(run_dir.classifier(step))
             family = records.Family(run_dir.training_images(split, step))
-            for index, row in _rows(family, rows):
-                image = datasets.picture(row, fill).numpy()
-                for c in row["image/labels"]:
-                    heat = drawing.heatmap_overlay(image, heatmaps.of(image, [c])[0])
-                    cells[index].append((c, f"step {step}", heat))
+            rows = chosen if step == 1 else _rows(family, chosen)
+            for index, (row, picture, cells) in read(network, heatmaps.cells(network), rows):
+                labels, size = row["image/labels"], picture.shape[:2]
+                maps = heatmaps.at_size(cells["heatmaps"], labels, size, network.config)
+                heats[index] += [(c, f"step {step}", drawing.heatmap_overlay(picture, heatmap))
+                                 for c, heatmap in zip(labels, maps, strict=True)]  # fmt: skip
         overlays = {}
         if masks:
-            overlays["S"] = records.Family(run_dir.masks(masks.split("/")[1]))
+            overlays["S"] = _masks(records.Family(run_dir.masks(masks.split("/")[1])), chosen)
+        if model:
+            network = model_dir.load(run_dir.model(model))
+            predictor = Predictor(network, settings.p, settings.pixel_limit)
+            overlays[model] = {
+                index: predictor.mask_of(cells, picture.shape[:2])
+                for index, (_, picture, cells) in read(network, network.cells, chosen)
+            }
         if has_truth:
-            overlays["truth"] = records.Family(run_dir.ground_truth(split, "report"))
-        predictor = model and Predictor(
-            model_dir.load(run_dir.model(model)), settings.p, settings.pixel_limit
-        )
+            overlays["truth"] = _masks(
+                records.Family(run_dir.ground_truth(split, "report")), chosen
+            )
         pictures = {}
-        for index, row in _rows(records.Family(run_dir.family(split, "images")), rows):
-            image = transforms.decode_image(row["image/encoded"]).numpy()
-            after = []
-            for title, family in overlays.items():
-                mask = encoding.read_grey_png(next(_rows(family, [index]))[1]["mask/png"])
-                after.append((title, drawing.overlay(image, mask, palette)))
-            if predictor:
-                mask = predictor.segment(image[None])["mask"][0].numpy()
-                after.insert(1, (model, drawing.overlay(image, mask, palette)))
-            pictures[index] = (row, image, after)
+        for index, row in chosen.items():
+            image = geometry.limited(decode(row)[None], settings.pixel_limit)[0].numpy()
+            pictures[index] = (row, image, [
+                (title, _overlay(image, masks_of[index], palette))
+                for title, masks_of in overlays.items()
+            ])  # fmt: skip
         for class_id in range(1, len(classes) + 1):
             lines = [
                 [(row["image/id"], image)]
-                + [(title, heat) for c, title, heat in cells[index] if c == class_id]
+                + [(title, heat) for c, title, heat in heats[index] if c == class_id]
                 + after
                 for index, (row, image, after) in pictures.items()
                 if class_id in row["image/labels"]
@@ -90,23 +103,30 @@ def _masks_key(run_dir, steps):
     return key if run_dir.entry(key) else None
 
 
-def _chosen(run_dir, split, num_classes, count):
-    """Positions in the split of the first `count` images of every class."""
-    chosen, seen = [], np.zeros(num_classes + 1, int)
-    for index, row in enumerate(records.Family(run_dir.family(split, "images")).read()):
+def _chosen(images, num_classes, count):
+    """Position in the split → row, of the first `count` images of every class."""
+    chosen, seen = {}, np.zeros(num_classes + 1, int)
+    for index, row in enumerate(images.read()):
         labels = np.array(row["image/labels"], int)
         if labels.size and (seen[labels] < count).any():
-            chosen.append(index)
+            chosen[index] = row
             seen[labels] += 1
     return chosen
 
 
-def _rows(family, indices):
-    """Yields (position, row) of the chosen positions."""
-    wanted = set(indices)
-    for index, row in enumerate(family.read()):
-        if index in wanted:
-            yield index, row
+def _rows(family, chosen):
+    """Position → row of a family, of the chosen positions."""
+    return {index: row for index, row in enumerate(family.read()) if index in chosen}
+
+
+def _masks(family, chosen):
+    rows = _rows(family, chosen)
+    return {index: encoding.read_grey_png(row["mask/png"]) for index, row in rows.items()}
+
+
+def _overlay(picture, mask, palette):
+    mask = encoding.resize_mask(mask, *picture.shape[:2])
+    return drawing.overlay(picture, mask, palette)
 
 
 if __name__ == "__main__":

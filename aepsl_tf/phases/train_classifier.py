@@ -34,7 +34,7 @@ def run(settings, run_dir, workers=0):
                 logging.info("layers start: all from %s", run_dir.classifier(step - 1))
             else:
                 model.load_pretrained(settings.weights)
-            draw = pictures.classifier_heatmaps(family, fill, run_dir.classes())
+            draw = pictures.classifier_heatmaps(model, family, fill, run_dir.classes())
             return train.train(model, [family], fill, run_dir, key, partial, pictures=draw)
 
     reads = {} if previous else {"weights": settings.weights}

@@ -59,7 +59,7 @@ def run(settings, run_dir, workers=0):
                 logging.info("layers start: all from %s", run_dir.model(settings.start_model))
             else:
                 model.load_pretrained(settings.weights)
-            draw = pictures.segmenter_overlays(families, run_dir.classes())
+            draw = pictures.segmenter_overlays(model, families, run_dir.classes())
             online = [PslStart()] if settings.psl == "full" else []
             return train.train(model, families, fill, run_dir, key, partial, online, draw)
 

@@ -1,56 +1,56 @@
 """Pictures for TensorBoard: what a network sees and says on the split's first images."""
 
-import functools
 import itertools
 
 import numpy as np
 
-from aepsl_tf.data import datasets, records, transforms
+from aepsl_tf.data import datasets, encoding, records
 from aepsl_tf.inference import drawing
+from aepsl_tf.inference.over_split import Reader
 from aepsl_tf.inference.predictor import Predictor
-from aepsl_tf.mining.heatmaps import Heatmaps
+from aepsl_tf.mining import heatmaps
 
 _COUNT = 4
 
 
-def segmenter_overlays(families, classes):
-    """`draw(model)`: picture, pseudo mask and prediction of the first images."""
+def segmenter_overlays(model, families, classes):
+    """`draw()`: picture, pseudo mask and prediction of the first images, by the run's --p."""
     rows = list(itertools.islice(records.read_zipped(families), _COUNT))
-    images = [transforms.decode_image(row["image/encoded"]).numpy() for row in rows]
-    masks = [transforms.decode_mask(row["mask/png"]).numpy() for row in rows]
-    palette = classes.palette()
-    predictor_of = functools.cache(lambda model: Predictor(model, 0.0, 1 << 40))  # traced once
+    palette, config = classes.palette(), model.config
+    predictor = Predictor(model, config.p, config.pixel_limit)
+    reader = Reader(model, model.cells, config.pixel_limit)
 
-    def draw(model):
-        predictor = predictor_of(model)
+    def draw():
         cells = []
-        for row, image, mask in zip(rows, images, masks, strict=True):
-            prediction = predictor.segment(image[None])["mask"][0].numpy()
+        for row, picture, outputs in reader.read(rows, lambda row: datasets.picture(row, None)):
+            size = picture.shape[:2]
+            pseudo = encoding.resize_mask(encoding.read_grey_png(row["mask/png"]), *size)
+            predicted = predictor.mask_of(outputs, size)
             cells.append([
-                (row["image/id"], image),
-                ("S", drawing.overlay(image, mask, palette)),
-                ("prediction", drawing.overlay(image, prediction, palette)),
+                (row["image/id"], picture),
+                ("S", drawing.overlay(picture, pseudo, palette)),
+                ("prediction", drawing.overlay(picture, predicted, palette)),
             ])  # fmt: skip
         return {"masks": np.asarray(drawing.panel(cells))}
 
     return draw
 
 
-def classifier_heatmaps(family, fill, classes):
-    """`draw(model)`: the picture as M_t sees it and the heatmap of each tag."""
+def classifier_heatmaps(model, family, fill, classes):
+    """`draw()`: the picture as M_t sees it and the heatmap of each tag."""
     rows = list(itertools.islice(family.read(), _COUNT))
-    images = [datasets.picture(row, fill).numpy() for row in rows]
-    names = classes.all_names()
-    heatmaps_of = functools.cache(Heatmaps)  # traced once
+    names, config = classes.all_names(), model.config
+    reader = Reader(model, heatmaps.cells(model), config.pixel_limit)
 
-    def draw(model):
-        heatmaps = heatmaps_of(model)
-        cells = [
-            [(row["image/id"], image)]
-            + [(names[c], drawing.heatmap_overlay(image, h)) for c, h in
-               zip(row["image/labels"], heatmaps.of(image, row["image/labels"]), strict=True)]
-            for row, image in zip(rows, images, strict=True)
-        ]  # fmt: skip
+    def draw():
+        cells = []
+        for row, picture, outputs in reader.read(rows, lambda row: datasets.picture(row, fill)):
+            labels = row["image/labels"]
+            maps = heatmaps.at_size(outputs["heatmaps"], labels, picture.shape[:2], config)
+            cells.append([(row["image/id"], picture)] + [
+                (names[c], drawing.heatmap_overlay(picture, heatmap))
+                for c, heatmap in zip(labels, maps, strict=True)
+            ])  # fmt: skip
         return {"heatmaps": np.asarray(drawing.panel(cells))}
 
     return draw

@@ -16,7 +16,7 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
       model: a fresh `Classifier` or `Segmenter` with its start weights.
       families: the images (or erased) family and, for the segmenter, the masks family.
       fill: mean pixel of the training split.
-      pictures: for TensorBoard; `pictures(model) -> {name: uint8 [H, W, 3]}`.
+      pictures: for TensorBoard; `pictures() -> {name: uint8 [H, W, 3]}`.
 
     Returns:
       Facts for the manifest: the losses of the last epoch.
@@ -37,10 +37,9 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
 
     callbacks = list(callbacks)
     if run_dir.chief:
-        draw = (lambda: pictures(model)) if pictures else None
         callbacks += [
             summaries.Progress(key, images, config.global_batch),
-            summaries.TensorBoard(run_dir.tensorboard(key), config.global_batch, draw),
+            summaries.TensorBoard(run_dir.tensorboard(key), config.global_batch, pictures),
         ]
     history = loop.fit(model, batches, images, config, partial / "checkpoints", callbacks)
     if run_dir.chief:

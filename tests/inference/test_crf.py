@@ -153,7 +153,7 @@ def test_bad_input_is_told():
 
 def test_workers_do_not_load_tensorflow():
     code = (
-        "import sys, aepsl_tf.inference.crf, aepsl_tf.evaluation.metrics, "
+        "import sys, aepsl_tf.inference.cells, aepsl_tf.evaluation.metrics, "
         "aepsl_tf.inference.drawing; sys.exit('tensorflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,9 +3,14 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from aepsl_tf import config as configs
-from aepsl_tf.inference.predictor import Predictor, prohibit
+from aepsl_tf.inference import cells
+from aepsl_tf.inference.over_split import Reader
+from aepsl_tf.inference.predictor import Predictor, class_weights, prohibit
 from aepsl_tf.models.segmenter import Segmenter
 
 
@@ -14,6 +19,8 @@ def segmenter(**changes):
     model = Segmenter(configs.TrainSegmenter(**base | changes), 3)
     kernel = np.random.default_rng(0).normal(0, 0.2, model.fc8_seg.kernel.shape)
     model.fc8_seg.kernel.assign(kernel.astype(np.float32))
+    means = tf.reduce_mean(model(pictures(33, 33).astype(np.float32))["logits"], [0, 1, 2])
+    model.fc8_seg.bias.assign(-means)  # no class wins everywhere
     return model
 
 
@@ -27,17 +34,22 @@ def pictures(height, width, count=1, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
+def logits(height, width, classes=4, seed=0, scale=3.0):
+    shape = (1, height, width, classes)
+    return np.random.default_rng(seed).normal(0, scale, shape).astype(np.float32)
+
+
 def test_prohibit_by_hand():
-    f = np.array([[[0.4, 0.5, 0.1]]], np.float32)
-    out = prohibit(f, np.array([0.05, 0.5], np.float32), 0.1)
-    np.testing.assert_allclose(out, [[[0.4 / 0.45, 0, 0.05 / 0.45]]], rtol=1e-6)
+    f = np.log(np.array([[[[0.4, 0.5, 0.1]]]], np.float32))
+    out = prohibit(f, np.array([[0.05, 0.5]], np.float32), 0.1)
+    np.testing.assert_allclose(out, [[[[0.4 / 0.45, 0, 0.05 / 0.45]]]], rtol=1e-6)
 
 
 def test_prohibit_zeroes_below_p_and_keeps_the_others_ratio():
     rng = np.random.default_rng(0)
     f = rng.dirichlet([1] * 5, (2, 4, 6)).astype(np.float32)
     v = np.array([[0.09, 0.1, 0.5, 0.31], [0.6, 0.0, 0.2, 0.05]], np.float32)
-    out = prohibit(f, v, 0.1).numpy()
+    out = prohibit(np.log(f), v, 0.1).numpy()
     np.testing.assert_allclose(out.sum(-1), 1, rtol=1e-5)
     for image, low in enumerate(([1], [2, 4])):
         np.testing.assert_array_equal(out[image][..., low], 0)
@@ -48,13 +60,60 @@ def test_prohibit_zeroes_below_p_and_keeps_the_others_ratio():
 
 
 def test_prohibit_keeps_a_score_of_exactly_p():
-    f = np.array([[[0.5, 0.5]]], np.float32)
-    assert prohibit(f, np.array([0.25], np.float32), 0.25).numpy()[0, 0, 1] > 0
+    out = prohibit(np.zeros((1, 1, 1, 2), np.float32), np.array([[0.25]], np.float32), 0.25)
+    assert out.numpy()[0, 0, 0, 1] > 0
 
 
 def test_p_zero_prohibits_nothing():
-    f = np.array([[[0.5, 0.5]]], np.float32)
-    np.testing.assert_allclose(prohibit(f, np.ones(1, np.float32), 0.0), f)
+    f = np.zeros((1, 1, 1, 2), np.float32)
+    np.testing.assert_allclose(prohibit(f, np.ones((1, 1), np.float32), 0.0), [[[[0.5, 0.5]]]])
+
+
+def in_numpy(logits, scores, p):
+    """The workers' twin."""
+    return cells.prohibit(logits[0], class_weights(scores, p).numpy()[0])[None]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    logits=arrays(np.float32, (1, 1, 2, 4), elements=st.floats(-300, 300, width=32)),
+    scores=arrays(np.float32, (1, 3), elements=st.floats(0, 1, width=32)),
+    p=st.floats(0, 1),
+)
+@example(np.float32([[[[-200, 9, 0, 0], [0, 88, -88, 3]]]]), np.float32([[0, 0, 0]]), 0.1)
+@pytest.mark.parametrize("function", [prohibit, in_numpy])
+def test_prohibition_is_always_a_distribution(function, logits, scores, p):
+    out = np.asarray(function(logits, scores, p))
+    assert out.dtype == np.float32 and np.isfinite(out).all()
+    np.testing.assert_allclose(out.sum(-1), 1, rtol=1e-5)
+    low = 1 + np.flatnonzero(scores[0] < np.float32(p))
+    np.testing.assert_array_equal(out[..., low], 0)
+    f = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    weighed = f * np.concatenate([[1], np.where(scores[0] < np.float32(p), 0, scores[0])])
+    plain = weighed / weighed.sum(-1, keepdims=True)  # never 0 / 0: 600 is little in float64
+    np.testing.assert_allclose(out, plain, rtol=1e-3, atol=1e-6)
+
+
+def test_a_mask_where_the_background_trails_by_far_and_all_else_is_prohibited(model):
+    """The plain formula's 0 / 0."""
+    predictor = Predictor(model, 0.1, 4_000_000)
+    far = np.zeros((5, 5, 4), np.float32)
+    far[..., 1:] = 300
+    nothing = {"logits": far, "scores": np.zeros(3, np.float32)}
+    assert not predictor.mask_of(nothing, (33, 33)).any()
+    only = {"logits": far, "scores": np.float32([0.05, 0, 0.2])}
+    assert (predictor.mask_of(only, (33, 33)) == 3).all()
+
+
+def bit_equal_outputs(model, sizes, pixel_limit=4_000_000):
+    """Masks of pictures of these sizes by `segment`, one by one, and through the reader."""
+    predictor = Predictor(model, 0.3, pixel_limit)
+    images = [pictures(*size, seed=i)[0] for i, size in enumerate(sizes)]
+    reader = Reader(model, model.cells, pixel_limit, batch=1)
+    read = reader.read(range(len(images)), lambda i: tf.constant(images[i]))
+    for index, _, outputs in read:
+        whole = predictor.segment(images[index][None])
+        yield whole["mask"][0], predictor.mask_of(outputs, sizes[index])
 
 
 @pytest.mark.parametrize("mode", ["crop", "warp"])
@@ -66,8 +125,8 @@ def test_segment_gives_masks_of_the_pictures_size(mode):
         assert out["mask"].shape == (2, height, width) and out["mask"].dtype == tf.uint8
         assert out["probabilities"].shape == (2, height, width, 4)
         np.testing.assert_allclose(tf.reduce_sum(out["probabilities"], -1), 1, rtol=1e-5)
-        expected = np.argmax(predictor.prohibited(out), -1)
-        np.testing.assert_array_equal(out["mask"], expected)
+        weighed = prohibit(np.log(out["probabilities"]), out["scores"], 0.1)
+        np.testing.assert_array_equal(out["mask"], np.argmax(weighed, -1))
         alone = predictor.segment(images[1:])
         np.testing.assert_allclose(
             alone["probabilities"][0], out["probabilities"][1], rtol=1e-3, atol=1e-5
@@ -99,11 +158,6 @@ def test_pixel_limit_shrinks_the_probabilities_but_not_the_mask(model):
     assert out["probabilities"].shape[1:3] == (20, 30)
 
 
-def test_small_pictures_are_not_touched_by_the_limit(model):
-    images = pictures(20, 30)
-    np.testing.assert_array_equal(Predictor(model, 0.1, 600).limited(images), images)
-
-
 def test_without_a_branch_nothing_is_prohibited():
     predictor = Predictor(segmenter(psl="none"), 2.0, 4_000_000)
     out = predictor.segment(pictures(33, 33))
@@ -111,12 +165,14 @@ def test_without_a_branch_nothing_is_prohibited():
     np.testing.assert_array_equal(out["mask"], np.argmax(out["probabilities"], -1))
 
 
-def test_cached_features_give_the_same_outputs():
-    model = segmenter(input="warp", freeze_through="pool5a")
-    predictor = Predictor(model, 0.1, 4_000_000)
-    image = pictures(27, 45)
-    whole = predictor.segment(image)
-    warped = tf.image.resize(tf.cast(image, tf.float32), [33, 33])
-    cached = predictor.from_features(model.frozen(warped)[0], tf.constant([27, 45]))
-    for key, value in cached.items():
-        np.testing.assert_allclose(value, whole[key][0], rtol=1e-3, atol=1e-5)
+@pytest.mark.parametrize("mode", ["crop", "warp"])
+@pytest.mark.parametrize("psl", ["full", "none"])
+def test_the_reader_s_masks_are_the_exported_model_s(mode, psl):
+    """Bit for bit, of sizes aligned and not, shrunk and not."""
+    sizes = [(33, 33), (33, 33), (20, 41), (1, 1), (33, 30), (64, 48), (20, 41), (90, 70)]
+    seen = set()
+    for exported, read in bit_equal_outputs(segmenter(input=mode, psl=psl), sizes, 4096):
+        assert read.dtype == np.uint8
+        np.testing.assert_array_equal(exported, read)
+        seen |= set(np.unique(read))
+    assert len(seen) > 2

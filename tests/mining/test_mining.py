@@ -9,8 +9,8 @@ import tensorflow as tf
 from aepsl_tf import config as configs
 from aepsl_tf.classes import VOID, ClassSet
 from aepsl_tf.data import encoding, records, transforms
-from aepsl_tf.mining import cam, erasing, pseudo_masks, regions
-from aepsl_tf.mining.heatmaps import Heatmaps
+from aepsl_tf.inference.over_split import Reader
+from aepsl_tf.mining import cam, erasing, heatmaps, pseudo_masks, regions
 from aepsl_tf.models.classifier import Classifier
 
 
@@ -38,21 +38,33 @@ def test_pooled_cam_is_the_logit_less_the_bias(model):
     np.testing.assert_allclose(pooled, logits - model.fc8.bias, rtol=1e-4, atol=1e-6)
 
 
+def heatmaps_of(model, image, labels, pixel_limit=1 << 40):
+    reader = Reader(model, heatmaps.cells(model), pixel_limit)
+    ((_, seen, cells),) = reader.read([image], tf.constant)
+    return heatmaps.at_size(cells["heatmaps"], labels, seen.shape[:2], model.config)
+
+
 def test_heatmaps_have_the_picture_s_size_and_class_order(model):
     image = picture(37, 29)
-    one, three = Heatmaps(model).of(image, [1, 3])
+    one, three = heatmaps_of(model, image, [1, 3])
     assert one.shape == three.shape == (37, 29)
-    (alone,) = Heatmaps(model).of(image, [3])
+    (alone,) = heatmaps_of(model, image, [3])
     np.testing.assert_array_equal(alone, three)
     assert np.abs(one - three).max() > 0
+    assert heatmaps_of(model, image, []).shape == (0, 37, 29)
 
 
 def test_heatmap_of_network_size_meets_the_cells(model):
     image = picture(33, 33)
-    (heatmap,) = Heatmaps(model).of(image, [2])
+    (heatmap,) = heatmaps_of(model, image, [2])
     fc7, _ = model.maps(model.frozen(tf.cast(image[None], tf.float32)))
     cells = cam.class_activation_map(fc7, model.class_weights())[0, ..., 1]
     np.testing.assert_allclose(heatmap[::8, ::8], cells, rtol=1e-4, atol=1e-6)
+
+
+def test_heatmaps_of_large_pictures_stay_at_the_limit(model):
+    (heatmap,) = heatmaps_of(model, picture(40, 60), [2], pixel_limit=600)
+    assert heatmap.shape == (20, 30)
 
 
 def test_cam_by_hand():
@@ -60,11 +72,6 @@ def test_cam_by_hand():
     weights = np.array([[1.0, 0.0], [-1.0, 10.0]], np.float32)
     maps = cam.class_activation_map(features, weights)
     np.testing.assert_array_equal(maps, [[[[-1, 20], [3, 0]]]])
-
-
-def test_upsample_aligns_corners():
-    up = cam.upsample(tf.constant([[0.0, 4.0], [8.0, 12.0]]), 3, 5)
-    np.testing.assert_allclose(up, [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8], [8, 9, 10, 11, 12]])
 
 
 def test_fraction_of_max_by_hand():

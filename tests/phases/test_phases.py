@@ -1,5 +1,6 @@
 """Export and prediction agree, and bad input is told in one line."""
 
+import collections
 import io
 import json
 import pathlib
@@ -9,13 +10,15 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import jpeg, reader, write_mask
 from PIL import Image
 
 from aepsl_tf import config
-from aepsl_tf.data import encoding, records
+from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import metrics
+from aepsl_tf.files import digest
 from aepsl_tf.models import model_dir
 from aepsl_tf.phases import (
     evaluate,
@@ -23,6 +26,7 @@ from aepsl_tf.phases import (
     make_masks,
     mine_regions,
     predict,
+    report,
     train_classifier,
     train_segmenter,
 )
@@ -149,6 +153,23 @@ def test_prohibited_classes_are_not_in_masks(exported):
         assert not set(np.unique(served[f"psl/{file.stem}/mask"])) & set(prohibited)
 
 
+@pytest.mark.parametrize("model", ["psl", "no_psl"])
+def test_export_and_evaluation_count_the_same_pixels(exported, read, model):
+    run_dir, _, _ = exported
+    evaluate.run(read(config.Evaluate, model=model, crf=False), RunDir(run_dir.root, restart=True))
+    served = tf.saved_model.load(str(run_dir.export(model)))
+    names = run_dir.classes().all_names()
+    expected = metrics.Confusion(len(names))
+    families = [records.Family(run_dir.family("val", "images")),
+                records.Family(run_dir.ground_truth("val", "evaluate"))]  # fmt: skip
+    for row in records.read_zipped(families):
+        mask = served.serve_bytes(row["image/encoded"])["mask"][0].numpy()
+        expected.add(encoding.read_grey_png(row["mask/png"]), mask)
+    found = json.loads(run_dir.evaluation(model).read_text())[model]
+    assert found == expected.results(names)
+    assert (np.array(found["confusion"]).sum(0) > 0).sum() > 2
+
+
 def test_the_pipelines_export_is_complete(finished):
     folder = finished.run_dir.export("psl_plus_plus")
     assert (folder / "saved_model.pb").exists()
@@ -164,6 +185,52 @@ def test_prediction_names_broken_pictures_and_does_the_others(finished, read, pi
     message = _refused(predict, settings, finished.run_dir)
     assert "1 of 6 pictures" in message and "broken.jpg" in message
     assert len(list(output.iterdir())) == 10
+
+
+def test_large_pictures_are_segmented_at_the_limit(finished, read, tmp_path):
+    """Their masks have their own size, their overlays the limit's."""
+    (tmp_path / "in").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, [7, 9, 3], dtype=np.uint8)
+    Image.fromarray(pixels).resize((90, 70)).save(tmp_path / "in/large.png")
+    settings = read(config.Predict, images=str(tmp_path / "in/large.png"), pixel_limit=4096,
+                    output=str(tmp_path / "out"))  # fmt: skip
+    predict.run(settings, finished.run_dir)
+    assert Image.open(tmp_path / "out/large.png").size == (90, 70)
+    assert Image.open(tmp_path / "out/large_overlay.png").size == (72, 56)
+
+
+@pytest.mark.parametrize("crf", [True, False])
+def test_workers_change_no_predicted_byte(finished, read, pictures, tmp_path, crf, monkeypatch):
+    monkeypatch.setattr(runners, "PATIENCE", 0.0)
+    for workers in (1, 2):
+        settings = read(config.Predict, images=str(pictures), output=str(tmp_path / str(workers)),
+                        crf=crf)  # fmt: skip
+        predict.run(settings, finished.run_dir, workers)
+    assert digest(tmp_path / "1") == digest(tmp_path / "2")
+    assert len(list((tmp_path / "1").iterdir())) == 10
+
+
+def test_tags_that_a_split_does_not_have(run_copy, read, devkit):
+    """Without this error every class would be prohibited: all background."""
+    run = RunDir(run_copy.root, restart=True)
+    write_voc.run(read(config.WriteVoc, split="val", tags_from="none"), run)
+    settings = read(config.Evaluate, model="psl", with_tags=True, crf=False)
+    assert "--with_tags: split val has no tags" in _refused(evaluate, settings, run)
+    assert run.entry("evaluate/psl_gt") is None
+
+
+def test_the_report_reads_a_family_once(run_copy, read, monkeypatch):
+    reads, read_shard = collections.Counter(), records.read_shard
+
+    def counted(directory, family, index, count):
+        reads[str(directory), index] += 1
+        return read_shard(directory, family, index, count)
+
+    monkeypatch.setattr(records, "read_shard", counted)
+    shutil.rmtree(run_copy.report)
+    report.run(read(config.Report), RunDir(run_copy.root, restart=True))
+    assert len(reads) >= 8  # images, erased, masks, ground truth: two shards each
+    assert set(reads.values()) == {1}
 
 
 # ---------------------------------------------------------------------------------------- saliency

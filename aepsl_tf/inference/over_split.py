@@ -1,0 +1,187 @@
+"""The one reader of a network over pictures: decodes ahead, batches, and keeps the order.
+
+Decoding, the network and the caller's own work on a picture go on at the same time.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import dataclasses
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from aepsl_tf.data import datasets, geometry
+from aepsl_tf.data.feature_cache import FeatureCache
+
+BATCH = 8  # pictures a forward pass
+_WINDOW = 8  # batches of pictures in memory, among which those of one size are sought
+_DECODERS = 4  # threads at most
+
+
+class Reader:
+    """A network's say on pictures, one after the other.
+
+    Pictures of one network input size share a forward pass. No pass and no window is larger than
+    `pixel_limit` lets it be, so a few huge photographs do not decide the memory of a run.
+
+    Args:
+      model: a `Classifier` or `Segmenter`.
+      cells: `cells(features) -> {name: [B, …]}`, what is wanted of the frozen part's features.
+      pixel_limit: larger pictures are seen at this many pixels.
+      batch: pictures a forward pass. Floats depend on it in their last bits, as libraries add in
+        another order; where they must be those of the exported model, it is 1.
+    """
+
+    def __init__(self, model, cells, pixel_limit, batch=BATCH):
+        self.model, self.pixel_limit, self.batch = model, pixel_limit, batch
+        config, channels = model.config, model.frozen.output.shape[-1]
+        self._limited = tf.function(
+            lambda image: geometry.limited(image[None], pixel_limit)[0],
+            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
+        )
+        self._input = tf.function(
+            lambda image: geometry.to_network(image[None], config, pixel_limit)[0],
+            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
+        )
+        self._forward = tf.function(
+            lambda inputs: cells(model.frozen(inputs, training=False)),
+            input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
+        )
+        self._tuned = tf.function(
+            cells, input_signature=[tf.TensorSpec([None, None, None, channels], tf.float32)]
+        )
+
+    def read(self, rows, decode, features=None):
+        """Yields (row, picture uint8 `[H, W, 3]`, {name: NumPy array without the batch}) in order.
+
+        The picture is the one at `pixel_limit`.
+
+        Args:
+          rows: any iterable.
+          decode: `decode(row)` → uint8 RGB `[H, W, 3]`, or None to leave the row out; runs in
+            threads.
+          features: float32 `[h, w, C']` a row, which the frozen part need not compute any more.
+        """
+
+        def load(row, cached=None):
+            with tf.device("CPU"):  # the accelerator is the network's
+                image = decode(row)
+                if image is None:
+                    return None
+                inputs = self._input(image) if cached is None else cached
+                return _Picture(row, self._limited(image).numpy(), inputs)
+
+        items = zip(rows) if features is None else zip(rows, features, strict=True)
+        forward = self._forward if features is None else self._tuned
+        # One batch is in work while the caller is at the pictures of the one before.
+        return _ahead(self._in_order(_mapped(load, items), forward), self.batch)
+
+    def _in_order(self, pictures, forward):
+        waiting, groups = collections.deque(), {}
+
+        def compute(size):
+            group = groups.pop(size)
+            batch = forward(tf.stack([picture.inputs for picture in group]))
+            batch = {name: value.numpy() for name, value in batch.items()}
+            for index, picture in enumerate(group):
+                picture.inputs, picture.cells = None, {k: v[index] for k, v in batch.items()}
+
+        with contextlib.closing(pictures):
+            for picture in pictures:
+                waiting.append(picture)
+                size = tuple(picture.inputs.shape)
+                groups.setdefault(size, []).append(picture)
+                if len(groups[size]) >= self._at_once(size):
+                    compute(size)
+                elif self._is_full(waiting):
+                    compute(tuple(waiting[0].inputs.shape))
+                while waiting and waiting[0].cells is not None:
+                    yield waiting.popleft().result()
+        while waiting:
+            if waiting[0].cells is None:
+                compute(tuple(waiting[0].inputs.shape))
+            yield waiting.popleft().result()
+
+    def _at_once(self, size):
+        return min(self.batch, self.pixel_limit // (size[0] * size[1]))
+
+    def _is_full(self, waiting):
+        pixels = sum(picture.picture.shape[0] * picture.picture.shape[1] for picture in waiting)
+        return len(waiting) >= _WINDOW * self.batch or pixels >= _WINDOW * self.pixel_limit
+
+
+@dataclasses.dataclass
+class _Picture:
+    row: object
+    picture: np.ndarray
+    inputs: object
+    cells: dict | None = None
+
+    def result(self):
+        return self.row, self.picture, self.cells
+
+
+def _mapped(function, items):
+    """Yields `function(*item)` in order where it is not None, from threads that work ahead."""
+    threads = min(_DECODERS, len(os.sched_getaffinity(0)))
+    pool, waiting = concurrent.futures.ThreadPoolExecutor(threads), collections.deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, *item))
+            if len(waiting) > 2 * threads:
+                result = waiting.popleft().result()
+                if result is not None:
+                    yield result
+        for future in waiting:
+            result = future.result()
+            if result is not None:
+                yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(items, depth):
+    """Yields a generator's items, which a thread makes up to `depth` of them ahead."""
+    end = object()
+    thread = concurrent.futures.ThreadPoolExecutor(1)
+    try:
+        waiting = collections.deque(thread.submit(next, items, end) for _ in range(depth))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(thread.submit(next, items, end))
+            yield item
+    finally:
+        thread.shutdown(cancel_futures=True)
+        items.close()
+
+
+@contextlib.contextmanager
+def over_split(reader, run_dir, family, fill, worker=0, workers=1):
+    """Gives `read(shard=None)`, `Reader.read` of a family's shard or of all.
+
+    Through the feature cache where the model trains with one: training's, if it is still there.
+
+    Args:
+      family: images or erased pictures.
+      fill: mean pixel for erased pictures, uint8 `[3]`.
+      worker, workers: share the filling of the cache.
+    """
+    cache = None
+    if reader.model.config.cache_features:
+        for mirrored in (True, False):
+            cache = FeatureCache(run_dir, reader.model, family, fill, mirrored)
+            if cache.directory.exists():
+                break
+        # Where the chief has removed it meanwhile, a helper's reads fail as its shards would.
+        cache.fill_up(worker, workers)
+
+    def read(shard=None):
+        first = sum(family.counts[: shard or 0])
+        images = family.images if shard is None else family.counts[shard]
+        features = (cache[index, 0] for index in range(first, first + images)) if cache else None
+        return reader.read(family.read(shard), lambda row: datasets.picture(row, fill), features)
+
+    yield read
+    if cache and run_dir.chief and not run_dir.keep_cache:
+        cache.remove()
