@@ -1,4 +1,4 @@
-"""Algorithm 1's own operations: the discriminative region, and erasing it."""
+"""The discriminative region of Algorithm 1; erasing it is a transform (`data.transforms.erase`)."""
 
 import numpy as np
 
@@ -26,10 +26,3 @@ def discriminative_region(heatmap, threshold, rule):
             region[np.argpartition(-heatmap.ravel(), count - 1)[:count]] = True
         return region.reshape(heatmap.shape)
     raise ValueError(f"rule: expected fraction_of_max or top_pixels, got {rule!r}")
-
-
-def erase(image, region, fill):
-    """I \\ F (Algorithm 1, line 11): a copy of uint8 `[H, W, 3]` with `region` set to `fill`."""
-    erased = np.array(image)
-    erased[region] = fill
-    return erased

@@ -76,10 +76,10 @@ class OnnxSaliency:
     output is the map, `[1, 1, h', w']` or the same without the ones, larger meaning more salient.
     """
 
-    def __init__(self, model_path, threads=1):
+    def __init__(self, model_path):
         self._path = _existing_model(model_path)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads  # worker processes share the cores among them
+        options.intra_op_num_threads = 1  # worker processes share the cores among them
         options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.log_severity_level = 4  # what goes wrong is raised, once, in our words
@@ -225,7 +225,7 @@ def _read_array(path):
     return array
 
 
-def build(method, *, drfi_model="", onnx_model="", maps_dir="", image_side_limit=0):
+def build(method, *, drfi_model="", onnx_model="", maps_dir=""):
     """The method as a picklable function, so that it can go to a pool of spawned processes.
 
     Args:
@@ -233,14 +233,10 @@ def build(method, *, drfi_model="", onnx_model="", maps_dir="", image_side_limit
       drfi_model: the model of method "drfi", "" for the one that ships; loaded like a network.
       onnx_model: the network of method "onnx"; each process loads it once, at its first image.
       maps_dir: the folder of method "folder".
-      image_side_limit: compute on images shrunk to this longer side and enlarge the map; 0: on
-        images as they are. Without effect on method "folder".
 
     Returns:
       (image_id: str, image: uint8 RGB `[H, W, 3]`) -> float32 `[H, W]` in [0, 1].
     """
-    if image_side_limit < 0:
-        raise InputError(f"image side limit {image_side_limit}: give pixels, or 0 for no limit")
     if method == "folder":
         return functools.partial(_imported, FolderSaliency(maps_dir))
     if method == "drfi":
@@ -255,26 +251,16 @@ def build(method, *, drfi_model="", onnx_model="", maps_dir="", image_side_limit
         compute = fine_grained
     else:
         raise InputError(f"unknown saliency method {method!r}; choose from: {', '.join(METHODS)}")
-    return functools.partial(_computed, compute, image_side_limit)
+    return functools.partial(_computed, compute)
 
 
 def _imported(folder, image_id, image):
     return folder.map_for(image_id, *image.shape[:2])
 
 
-def _computed(compute, side_limit, image_id, image):
+def _computed(compute, image_id, image):
     del image_id  # only imported maps go by name
-    height, width = image.shape[:2]
-    scale = side_limit / max(height, width)
-    if not 0 < scale < 1:
-        return compute(image)
-    # Averaging over areas: bilinear sampling would alias when it shrinks by more than two.
-    small = cv2.resize(
-        image,
-        (max(1, round(width * scale)), max(1, round(height * scale))),
-        interpolation=cv2.INTER_AREA,
-    )
-    return normalize(_resize(compute(small), height, width))
+    return compute(image)
 
 
 @functools.cache

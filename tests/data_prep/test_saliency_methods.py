@@ -284,30 +284,9 @@ def test_network_is_loaded_once_per_process_and_not_by_build(tmp_path, monkeypat
     assert len(loads) == 1
 
 
-def test_side_limit_shrinks_what_is_computed_and_keeps_the_size():
-    image = cv2.resize(disk()[0], (640, 480), interpolation=cv2.INTER_CUBIC)
-    saliency = methods.build("fine_grained", image_side_limit=160)("a", image)
-    assert_map(saliency, 480, 640)
-    assert saliency.max() == 1
-    small = methods.fine_grained(cv2.resize(image, (160, 120), interpolation=cv2.INTER_AREA))
-    np.testing.assert_allclose(
-        cv2.resize(saliency, (160, 120), interpolation=cv2.INTER_AREA), small, atol=0.25
-    )
-    assert_map(methods.build("fine_grained", image_side_limit=10)("a", noise(1, 400)), 1, 400)
-
-
-@pytest.mark.parametrize("limit", [0, 160, 4000])
-def test_side_limit_leaves_smaller_images_alone(limit):
-    image, _ = disk()  # 160 wide
-    saliency = methods.build("fine_grained", image_side_limit=limit)("a", image)
-    np.testing.assert_array_equal(saliency, methods.fine_grained(image))
-
-
 def test_build_rejects_bad_settings(tmp_path):
     with pytest.raises(InputError, match=r"'drift'.*spectral_residual, fine_grained, onnx, folder"):
         methods.build("drift")
-    with pytest.raises(InputError, match="side limit -1"):
-        methods.build("fine_grained", image_side_limit=-1)
     with pytest.raises(InputError, match="ONNX model ''"):
         methods.build("onnx")
     with pytest.raises(InputError, match="no such folder"):

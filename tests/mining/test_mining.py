@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from aepsl_tf import config as configs
 from aepsl_tf.classes import VOID, ClassSet
-from aepsl_tf.data import encoding, records, transforms
+from aepsl_tf.data import encoding, records
 from aepsl_tf.inference.over_split import Reader
 from aepsl_tf.mining import cam, erasing, heatmaps, pseudo_masks, regions
 from aepsl_tf.models.classifier import Classifier
@@ -99,19 +99,6 @@ def test_top_pixels_by_hand():
 def test_unknown_rule_is_refused():
     with pytest.raises(ValueError, match="top_pixels"):
         erasing.discriminative_region(np.zeros((2, 2)), 0.2, "half")
-
-
-def test_erase_fills_the_region_and_nothing_else():
-    image, fill = picture(7, 9), np.array([11, 22, 33], np.uint8)
-    before = image.copy()
-    region = np.random.default_rng(1).random((7, 9)) < 0.4
-    erased = erasing.erase(image, region, fill)
-    np.testing.assert_array_equal(image, before)
-    np.testing.assert_array_equal(erased[~region], image[~region])
-    assert (erased[region] == fill).all()
-    graph = transforms.erase(tf.constant(image), encoding.grey_png(region), tf.constant(fill))
-    assert graph.dtype == tf.uint8
-    np.testing.assert_array_equal(graph, erased)
 
 
 def test_combine_by_hand():
