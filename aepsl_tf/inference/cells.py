@@ -59,12 +59,13 @@ def crf_mask(preset, cells):
 
 
 def clean(preset, item):
-    """A worker's share of a split: (mask without the CRF, `Cells`) → (mask, mask after the CRF).
-
-    `preset` None leaves the CRF out; the second mask is then None.
+    """A worker's share of a split: (id, mask without the CRF, `Cells`) → (id, mask, mask after the
+    CRF), masks of one size. `preset` None leaves the CRF out; the last mask is then None.
     """
-    mask, cells = item
-    return mask, None if preset is None else crf_mask(preset, cells)
+    id_, mask, cells = item
+    if preset is None:
+        return id_, mask, None
+    return id_, mask, encoding.resize_mask(crf_mask(preset, cells), *mask.shape)
 
 
 def mask_row(preset, item):

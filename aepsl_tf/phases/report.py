@@ -3,14 +3,11 @@
 python -m aepsl_tf.phases.report --run_dir=RUN
 """
 
-import numpy as np
+import functools
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import datasets, encoding, geometry, records
-from aepsl_tf.inference import drawing
-from aepsl_tf.inference.over_split import Reader
-from aepsl_tf.inference.predictor import Predictor
-from aepsl_tf.mining import heatmaps
+from aepsl_tf.data import datasets, encoding, records
+from aepsl_tf.inference import drawing, panels
 from aepsl_tf.models import model_dir
 from aepsl_tf.phases import make_masks
 
@@ -35,59 +32,35 @@ def run(settings, run_dir, workers=0):
     def work(partial):
         model_dir.start_over(settings)
         classes, names = run_dir.classes(), run_dir.classes().all_names()
-        palette = classes.palette()
         images = records.Family(run_dir.family(split, "images"))
-        chosen = _chosen(images, len(classes), settings.panel_images)
-        fill = datasets.fill_pixel(images)
-
-        def decode(row):
-            return datasets.picture(row, fill)
-
-        def read(network, cells, rows):
-            reader = Reader(network, cells, settings.pixel_limit)
-            return zip(rows, reader.read(rows.values(), decode), strict=True)
-
-        heats = {index: [] for index in chosen}
+        rows = panels.choose(images, len(classes), settings.panel_images)
+        decode = functools.partial(datasets.picture, fill=datasets.fill_pixel(images))
+        heats, overlays = {}, {}
         for step in range(1, steps + 1):
-            network = model_dir.load(run_dir.classifier(step))
-            family = records.Family(run_dir.training_images(split, step))
-            rows = chosen if step == 1 else _rows(family, chosen)
-            for index, (row, picture, cells) in read(network, heatmaps.cells(network), rows):
-                labels, size = row["image/labels"], picture.shape[:2]
-                maps = heatmaps.at_size(cells["heatmaps"], labels, size, network.config)
-                heats[index] += [(c, f"step {step}", drawing.heatmap_overlay(picture, heatmap))
-                                 for c, heatmap in zip(labels, maps, strict=True)]  # fmt: skip
-        overlays = {}
+            seen = rows
+            if step > 1:
+                seen = panels.rows_of(records.Family(run_dir.training_images(split, step)), rows)
+            heats[f"step {step}"] = panels.heatmaps_of(
+                model_dir.load(run_dir.classifier(step)), seen, decode, settings.pixel_limit
+            )
         if masks:
-            overlays["S"] = _masks(records.Family(run_dir.masks(masks.split("/")[1])), chosen)
+            family = records.Family(run_dir.masks(masks.split("/")[1]))
+            overlays["S"] = panels.masks_of(family, rows)
         if model:
             network = model_dir.load(run_dir.model(model))
-            predictor = Predictor(network, settings.p, settings.pixel_limit)
-            overlays[model] = {
-                index: predictor.mask_of(cells, picture.shape[:2])
-                for index, (_, picture, cells) in read(network, network.cells, chosen)
-            }
-        if has_truth:
-            overlays["truth"] = _masks(
-                records.Family(run_dir.ground_truth(split, "report")), chosen
+            overlays[model] = panels.predictions_of(
+                network, rows, decode, settings.p, settings.pixel_limit
             )
-        pictures = {}
-        for index, row in chosen.items():
-            image = geometry.limited(decode(row)[None], settings.pixel_limit)[0].numpy()
-            pictures[index] = (row, image, [
-                (title, _overlay(image, masks_of[index], palette))
-                for title, masks_of in overlays.items()
-            ])  # fmt: skip
+        if has_truth:
+            family = records.Family(run_dir.ground_truth(split, "report"))
+            overlays["truth"] = panels.masks_of(family, rows)
+        lines = panels.lines(
+            rows, decode, heats, overlays, classes.palette(), settings.pixel_limit
+        ).values()
         for class_id in range(1, len(classes) + 1):
-            lines = [
-                [(row["image/id"], image)]
-                + [(title, heat) for c, title, heat in heats[index] if c == class_id]
-                + after
-                for index, (row, image, after) in pictures.items()
-                if class_id in row["image/labels"]
-            ][: settings.panel_images]
-            if lines:
-                panel = drawing.panel(lines, title=names[class_id])
+            of_class = [line(class_id) for row, line in lines if class_id in row["image/labels"]]
+            if of_class:
+                panel = drawing.panel(of_class[: settings.panel_images], title=names[class_id])
                 (partial / f"{names[class_id]}.png").write_bytes(encoding.rgb_png(panel))
 
     run_dir.phase("report", settings, inputs, run_dir.report, work)
@@ -101,32 +74,6 @@ def _masks_key(run_dir, steps):
                 return key
     key = f"make_masks/{make_masks.name_of(steps)}"
     return key if run_dir.entry(key) else None
-
-
-def _chosen(images, num_classes, count):
-    """Position in the split → row, of the first `count` images of every class."""
-    chosen, seen = {}, np.zeros(num_classes + 1, int)
-    for index, row in enumerate(images.read()):
-        labels = np.array(row["image/labels"], int)
-        if labels.size and (seen[labels] < count).any():
-            chosen[index] = row
-            seen[labels] += 1
-    return chosen
-
-
-def _rows(family, chosen):
-    """Position → row of a family, of the chosen positions."""
-    return {index: row for index, row in enumerate(family.read()) if index in chosen}
-
-
-def _masks(family, chosen):
-    rows = _rows(family, chosen)
-    return {index: encoding.read_grey_png(row["mask/png"]) for index, row in rows.items()}
-
-
-def _overlay(picture, mask, palette):
-    mask = encoding.resize_mask(mask, *picture.shape[:2])
-    return drawing.overlay(picture, mask, palette)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def test_cells_are_a_fraction_of_the_probabilities():
 
 def test_masks_without_the_crf_are_passed_on():
     mask = np.eye(3, dtype=np.uint8)
-    assert cells.clean(None, (mask, None)) == (mask, None)
+    assert cells.clean(None, ("a", mask, None)) == ("a", mask, None)
     row = cells.mask_row(None, ("a", (3, 3), mask))
     assert row["image/id"] == "a"
     np.testing.assert_array_equal(encoding.read_grey_png(row["mask/png"]), mask)
@@ -81,8 +81,10 @@ def test_masks_without_the_crf_are_passed_on():
 def test_crf_masks_are_brought_to_the_image():
     one = cells_of((20, 41), configs.Network(input="crop", input_size=33), [1, 1, 0.5])
     cleaned = cells.crf_mask(SMALL, one)
-    _, second = cells.clean(SMALL, (None, one))
+    id_, first, second = cells.clean(SMALL, ("a", np.ones((20, 41), np.uint8), one))
+    assert id_ == "a" and first.all()
     np.testing.assert_array_equal(second, cleaned)
+    assert cells.clean(SMALL, ("a", np.ones((40, 82), np.uint8), one))[2].shape == (40, 82)
     row = cells.mask_row(SMALL, ("a", (40, 82), one))
     large = encoding.read_grey_png(row["mask/png"])
     assert large.shape == (40, 82)
