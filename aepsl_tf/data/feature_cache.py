@@ -55,7 +55,8 @@ class FeatureCache:
         """Computes the chunks that are missing; prints the size first.
 
         Workers that share the folder begin at different chunks and leave out what another has
-        done. Nobody waits, so nobody waits for a worker that died.
+        done. Nobody waits, so nobody waits for a worker that died; and the chief may be through
+        with the cache, and remove it, while another still fills it, which then ends.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         count = -(-self.family.images // _CHUNK)
@@ -95,14 +96,22 @@ class FeatureCache:
         def chunk_of(batch):
             return int(batch["image"][0]) // _CHUNK
 
+        def write(chunk, batches):
+            beside = self._path(chunk).with_suffix(f".{worker}.tmp")
+            with open(beside, "wb") as file:
+                for batch in batches:
+                    present = batch["image"].numpy() < self.family.images
+                    frozen(batch["picture"]).numpy()[present].astype("<f4").tofile(file)
+            os.replace(beside, self._path(chunk))
+
         with datasets.bad_input():
             for chunk, batches in itertools.groupby(pictures, chunk_of):
-                beside = self._path(chunk).with_suffix(f".{worker}.tmp")
-                with open(beside, "wb") as file:
-                    for batch in batches:
-                        present = batch["image"].numpy() < self.family.images
-                        frozen(batch["picture"]).numpy()[present].astype("<f4").tofile(file)
-                os.replace(beside, self._path(chunk))
+                try:
+                    write(chunk, batches)
+                except FileNotFoundError:
+                    if self.directory.exists():
+                        raise
+                    return
                 bar.update(self._size(chunk))
 
     def __getitem__(self, item):
