@@ -40,7 +40,7 @@ def main(strategy, folder, ports="", task=0):
         checkpoint_seconds=1e9,
     )  # fmt: skip
     cases = {
-        "classifier": (Classifier, configs.TrainClassifier(**common, learning_rate=0.3)),
+        "classifier": (Classifier, configs.TrainClassifier(**common, learning_rate=0.4)),
         "psl": (Segmenter, configs.TrainSegmenter(**common, learning_rate=0.03)),
         "psl_batch_norm": (
             Segmenter,

@@ -1,0 +1,119 @@
+"""Peak memory of every phase, at a number of images and at twenty times as many.
+
+python -m benchmarks.memory --devkit=VOCdevkit/VOC2012 --images=1000
+
+A devkit's first images come again and again under new ids, so that both splits hold the same
+pictures. Each phase runs in a process of its own (`--workers=1`), with a tiny network: what grows
+with the split shows, what a network takes does not. Prints MiB, and the ratio, which should stay
+below 1.05.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import itertools
+import os
+import pathlib
+import platform
+import re
+import sys
+import tempfile
+import time
+
+from aepsl_tf import config
+from aepsl_tf.data import runners
+from aepsl_tf.run_dir import RunDir
+
+COMMON = {
+    "backbone": "vgg16_small", "weights": "none", "input": "warp", "input_size": 33,
+    "fc6_dilation": 1, "epochs": 1, "global_batch": 10, "label_loss": "sigmoid",
+    "method": "spectral_residual", "merge_steps": 1, "crf": False, "split": "train",
+}  # fmt: skip
+_CACHED = {"freeze_through": "conv3", "cache_features": True}
+PHASES = {
+    "write_voc": ("data_prep.write_voc", config.WriteVoc, {}),
+    "write_saliency": ("data_prep.write_saliency", config.WriteSaliency, {}),
+    "train_classifier, crops": (
+        "aepsl_tf.phases.train_classifier", config.TrainClassifier, {"input": "crop"}),
+    "mine_regions": ("aepsl_tf.phases.mine_regions", config.MineRegions, {}),
+    "write_erased": ("data_prep.write_erased", config.WriteErased, {"step": 2}),
+    "train_classifier, cached": (
+        "aepsl_tf.phases.train_classifier", config.TrainClassifier, {"step": 2} | _CACHED),
+    "mine_regions, cached": ("aepsl_tf.phases.mine_regions", config.MineRegions, {"step": 2}),
+    "make_masks": ("aepsl_tf.phases.make_masks", config.MakeMasks, {}),
+    "train_segmenter, warped": (
+        "aepsl_tf.phases.train_segmenter", config.TrainSegmenter, {"name": "psl"}),
+    "train_segmenter, cached": (
+        "aepsl_tf.phases.train_segmenter", config.TrainSegmenter, {"name": "cached"} | _CACHED),
+    "relabel": ("aepsl_tf.phases.relabel", config.Relabel, {}),
+    "evaluate masks": ("aepsl_tf.phases.evaluate", config.Evaluate, {"what": "masks"}),
+    "evaluate": ("aepsl_tf.phases.evaluate", config.Evaluate, {}),
+    "evaluate, cached": ("aepsl_tf.phases.evaluate", config.Evaluate, {"model": "cached"}),
+    "predict": ("aepsl_tf.phases.predict", config.Predict, {}),
+    "report": ("aepsl_tf.phases.report", config.Report, {}),
+}  # fmt: skip
+"""Name → module, settings and their changes, each phase after those that it needs."""
+
+
+def repeat_devkit(devkit, target, images, different):
+    """A devkit of `images` ids in `target`; its pictures are the `different` first of `devkit`."""
+    devkit, lists = devkit.resolve(), target / "ImageSets" / "Segmentation"
+    masks = sorted((devkit / "SegmentationClass").glob("*.png"))[:different]
+    folders = {"JPEGImages": ".jpg", "SegmentationClass": ".png"}
+    for folder in (target / name for name in folders):
+        folder.mkdir(parents=True)
+    lists.mkdir(parents=True)
+    ids = [f"{i:06d}" for i in range(images)]
+    for id_, mask in zip(ids, itertools.cycle(masks), strict=False):
+        for folder, suffix in folders.items():
+            (target / folder / f"{id_}{suffix}").symlink_to(
+                devkit / folder / f"{mask.stem}{suffix}"
+            )
+    (lists / "train.txt").write_text("".join(f"{id_}\n" for id_ in ids))
+
+
+def run_alone(name, folder):
+    """Runs one phase on the devkit and run in `folder`; returns (peak MiB, seconds)."""
+    module, settings, changes = PHASES[name]
+    devkit = folder / "devkit"
+    values = COMMON | changes | {"voc_root": str(devkit), "output": str(folder / "predicted"),
+                                 "images": str(devkit / "JPEGImages")}  # fmt: skip
+    fields = {field.name for field in dataclasses.fields(settings)}
+    chosen = settings(**{k: v for k, v in values.items() if k in fields})
+    start = time.monotonic()
+    with contextlib.redirect_stdout(sys.stderr):  # tables of the phase's own
+        importlib.import_module(module).run(chosen, RunDir(folder / "run"), 1)
+    # Not getrusage: its peak outlives exec, so it may be that of the process that started us.
+    status = pathlib.Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024
+    return peak, time.monotonic() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--devkit", type=pathlib.Path, required=True, help="with JPEGImages")
+    parser.add_argument("--images", type=int, default=100, help="of the smaller split")
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--folder", help="where the runs lie while this works")
+    arguments = parser.parse_args()
+    from benchmarks import memory  # a fresh process finds `run_alone` there, not in `__main__`
+
+    counts = [arguments.images, arguments.images * arguments.times]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d %H:%M')}: "
+          f"peak MiB at {counts[0]} and {counts[1]} images\n")  # fmt: skip
+    print(f"| phase | {counts[0]} | {counts[1]} | ratio | seconds |\n|---|---:|---:|---:|---:|")
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        folders = [pathlib.Path(folder) / str(count) for count in counts]
+        for count, place in zip(counts, folders, strict=True):
+            repeat_devkit(arguments.devkit, place / "devkit", count, arguments.images)
+        for name in PHASES:
+            (few, _), (many, seconds) = (
+                runners.in_fresh_process(memory.run_alone, name, place) for place in folders
+            )
+            print(f"| {name} | {few:.0f} | {many:.0f} | {many / few:.3f} | {seconds:.0f} |",
+                  flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
