@@ -38,18 +38,31 @@ def heatmap(features, class_weights, c):
 
 def enlarged(cells, height, width):
     """Bilinear; the corners of cells `[h, w]` meet those of the picture."""
+    return bilinear(
+        cells, height, width, lambda i, size, n: i * (n - 1) / (size - 1) if size > 1 else 0.0
+    )
+
+
+def resized(image, height, width):
+    """Bilinear; pixels are squares, and the outlines of both images meet."""
+    return bilinear(
+        image, height, width, lambda i, size, n: min(max((i + 0.5) * n / size - 0.5, 0.0), n - 1)
+    )
+
+
+def bilinear(image, height, width, at):
+    """`at(index, size, count)`: where a pixel of the result lies in `[count]` pixels."""
 
     def place(index, size, count):
-        at = index * (count - 1) / (size - 1) if size > 1 else 0.0
-        below = min(int(at), count - 1)
-        return below, min(below + 1, count - 1), at - below
+        below = int(at(index, size, count))
+        return below, min(below + 1, count - 1), at(index, size, count) - below
 
     made = np.zeros((height, width))
     for y, x in pixels(made):
-        top, bottom, down = place(y, height, cells.shape[0])
-        left, right, across = place(x, width, cells.shape[1])
-        upper = float(cells[top, left]) * (1 - across) + float(cells[top, right]) * across
-        lower = float(cells[bottom, left]) * (1 - across) + float(cells[bottom, right]) * across
+        top, bottom, down = place(y, height, image.shape[0])
+        left, right, across = place(x, width, image.shape[1])
+        upper = float(image[top, left]) * (1 - across) + float(image[top, right]) * across
+        lower = float(image[bottom, left]) * (1 - across) + float(image[bottom, right]) * across
         made[y, x] = upper * (1 - down) + lower * down
     return made
 

@@ -11,7 +11,7 @@ import textwrap
 import numpy as np
 import tensorflow as tf
 
-from aepsl_tf.data import transforms
+from aepsl_tf.data import geometry, transforms
 from aepsl_tf.evaluation import metrics
 from aepsl_tf.inference import crf, predictor
 from aepsl_tf.mining import cam, erasing, pseudo_masks, regions
@@ -40,7 +40,8 @@ def put_in(mutant, monkeypatch):
 def _policy(weigh, normalise=True):
     """A `prohibit` whose weights are `weigh(v, p)`, however the right one is written."""
 
-    def faulty(probabilities, scores, p):
+    def faulty(logits, scores, p):
+        probabilities = tf.nn.softmax(logits).numpy()
         weights = np.concatenate([np.ones_like(scores[..., :1]), weigh(scores, p)], axis=-1)
         maps = probabilities * weights[..., None, None, :]
         return maps / maps.sum(-1, keepdims=True) if normalise else maps
@@ -58,12 +59,12 @@ _TABLE = {
             "tf.math.divide_no_nan(total, labelled)", "total / labelled"),
     },
     (losses, "segmentation_loss_sums", "test_equations.test_j"): {
-        "divided by all pixels": ("tf.cast(valid, tf.float32)", "tf.ones_like(losses)"),
+        "divided by all pixels": ("mask != VOID, tf", "mask >= 0, tf"),
         "void is background": ("tf.cast(mask, tf.int32)", "tf.cast(mask, tf.int32) % VOID"),
-        "void costs as background, uncounted": ("tf.where(valid, losses, 0.0)", "losses"),
-        "background left out": ("mask != VOID", "(mask != VOID) & (mask > 0)"),
+        "void costs as background, uncounted": ("tf.one_hot(mask,", "tf.one_hot(mask % VOID,"),
+        "background counted, not charged": ("chosen * log_f", "(chosen * log_f)[..., 1:]"),
         "probabilities where logits belong": (
-            "logits=tf.cast(logits, tf.float32)", "logits=tf.nn.softmax(logits)"),
+            "tf.cast(logits, tf.float32)", "tf.nn.softmax(logits)"),
     },
     (losses, "prohibitive_mask", "test_equations.test_online_mask"): {
         "the maximum without v": ("probabilities * weights", "probabilities"),
@@ -112,10 +113,22 @@ _TABLE = {
             "tf.reduce_max(features[..., None] * class_weights, axis=-2)"),
         "rows and columns exchanged": ("->bhwc", "->bwhc"),
     },
-    (cam, "upsample", "test_equations.test_upsample"): {
-        "corners not aligned": ("align_corners=True", "align_corners=False"),
-        "half-pixel centres": ("align_corners=True", "half_pixel_centers=True"),
-        "height and width exchanged": ("size=[height, width]", "size=[width, height]"),
+    (geometry, "cell_positions", "test_equations.test_from_network"): {
+        "corners not aligned": ("pixels / 8", "tf.maximum((pixels + 0.5) / 8 - 0.5, 0.0)"),
+        "cells as if nothing was padded": (
+            "pixels / 8", "pixels * float(-(-(int(length) - 1) // 8)) / max(int(length) - 1, 1)"),
+    },
+    (geometry, "cell_positions", "test_equations.test_from_warped"): {
+        "corners not aligned": ("pixels / 8", "tf.maximum((pixels + 0.5) / 8 - 0.5, 0.0)"),
+        "the picture's corners aligned with the input's": (
+            "(pixels + 0.5) * (size / tf.cast(length, tf.float32)) - 0.5",
+            "pixels * ((size - 1) / max(int(length) - 1, 1))"),
+    },
+    (geometry, "from_network", "test_equations.test_from_network"): {
+        "height and width exchanged": ("height, width = tf", "width, height = tf"),
+    },
+    (geometry, "_interpolated", "test_equations.test_from_network"): {
+        "the cell before, not between": ("before + share * (after - before)", "before"),
     },
     (erasing, "discriminative_region", "test_equations.test_region"): {
         "not less than δ": ("heatmap > threshold", "heatmap >= threshold"),
@@ -246,8 +259,8 @@ _TABLE = {
         "padded with black": (
             "tf.pad(images - INPUT_MEAN, pads) + INPUT_MEAN", "tf.pad(images, pads)"),
     },
-    (predictor, "Predictor.outputs", "test_torch.test_segmentation_of_any_size"): {
-        "corners not aligned": ("align_corners=True", "align_corners=False"),
+    (geometry, "cell_positions", "test_torch.test_segmentation_of_any_size"): {
+        "corners not aligned": ("pixels / 8", "tf.maximum((pixels + 0.5) / 8 - 0.5, 0.0)"),
     },
 }  # fmt: skip
 

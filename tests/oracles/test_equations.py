@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from aepsl_tf import config as configs
 from aepsl_tf.classes import ClassSet
-from aepsl_tf.data import encoding, transforms
+from aepsl_tf.data import encoding, geometry, transforms
 from aepsl_tf.evaluation import metrics
 from aepsl_tf.inference import predictor
 from aepsl_tf.mining import cam, erasing, pseudo_masks, regions
@@ -163,14 +163,31 @@ def test_cam(case):
     np.testing.assert_allclose(ours[0], np.stack(theirs, axis=-1), rtol=1e-5, atol=1e-4)
 
 
-@on(
-    st.tuples(st.integers(1, 4), st.integers(1, 4)).flatmap(lambda s: floats_of(s, -4, 4)),
-    st.integers(1, 12),
-    st.integers(1, 12),
-)
-def test_upsample(cells, height, width):
-    ours = cam.upsample(tf.constant(cells), height, width)
-    theirs = equations.enlarged(cells, height, width)
+CROP, WARP = (configs.Network(input=mode, input_size=17) for mode in ("crop", "warp"))
+
+
+@st.composite
+def enlargements(draw):
+    """(cells `[h, w]`, height, width), the size of a picture that pads to 8(h−1)+1 × 8(w−1)+1."""
+    shape = [draw(st.integers(1, 4)) for _ in range(2)]
+    area = [draw(st.integers(max(8 * (n - 2) + 2, 1), 8 * (n - 1) + 1)) for n in shape]
+    return draw(floats_of(tuple(shape), -4, 4)), *area
+
+
+@on(enlargements())
+def test_from_network(case):
+    """Padded: enlarged with the corners aligned, cut to the picture."""
+    cells, height, width = case
+    ours = geometry.from_network(cells[None, ..., None], [height, width], CROP)[0, ..., 0]
+    whole = equations.enlarged(cells, *(8 * (n - 1) + 1 for n in cells.shape))
+    np.testing.assert_allclose(ours, whole[:height, :width], rtol=1e-5, atol=1e-5)
+
+
+@on(floats_of((3, 3), -4, 4), st.integers(1, 40), st.integers(1, 40))
+def test_from_warped(cells, height, width):
+    """Warped: enlarged with the corners aligned, then resized as the picture was."""
+    ours = geometry.from_network(cells[None, ..., None], [height, width], WARP)[0, ..., 0]
+    theirs = equations.resized(equations.enlarged(cells, 17, 17), height, width)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
@@ -264,8 +281,9 @@ def policies(draw):
 
 @on(policies())
 def test_prohibition(case):
-    ours = predictor.prohibit(*case)
-    np.testing.assert_allclose(ours, equations.prohibited(*case), rtol=1e-4, atol=1e-6)
+    f, v, p = case
+    ours = predictor.prohibit(np.log(f), v, p)
+    np.testing.assert_allclose(ours, equations.prohibited(f, v, p), rtol=1e-4, atol=1e-6)
 
 
 @st.composite

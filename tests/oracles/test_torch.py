@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from aepsl_tf import config as configs
 from aepsl_tf.classes import VOID
+from aepsl_tf.data import geometry
 from aepsl_tf.inference.predictor import Predictor
-from aepsl_tf.mining import cam
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.models.segmenter import Segmenter
 
@@ -209,11 +209,20 @@ def test_segmentation_of_any_size():
     near(made["scores"], label_logits.softmax(1))
 
 
-@pytest.mark.parametrize("cells", [(1, 1), (2, 5), (9, 7), (41, 41)])
-@pytest.mark.parametrize("size", [(1, 6), (65, 49), (321, 321), (30, 23)])
-def test_upsample(cells, size):
+@pytest.mark.parametrize("size", [(1, 1), (8, 50), (65, 49), (321, 321), (30, 23)])
+@pytest.mark.parametrize("mode", ["crop", "warp"])
+def test_from_network(mode, size):
+    """A padded picture's cells are zoomed with the corners aligned and cut; a warped one's zoomed
+    to the input and resized as pictures are.
+    """
+    config = configs.Network(input=mode, input_size=65)
+    padded = [65, 65] if mode == "warp" else [-(-(n - 1) // 8) * 8 + 1 for n in size]
+    cells = [(n - 1) // 8 + 1 for n in padded]
     values = np.random.default_rng(0).normal(size=cells).astype(np.float32)
     zoomed = F.interpolate(
-        torch.tensor(values)[None, None], size, mode="bilinear", align_corners=True
+        torch.tensor(values)[None, None], padded, mode="bilinear", align_corners=True
     )
-    np.testing.assert_allclose(cam.upsample(tf.constant(values), *size), zoomed[0, 0], atol=1e-5)
+    if mode == "warp":
+        zoomed = F.interpolate(zoomed, size, mode="bilinear", align_corners=False)
+    made = geometry.from_network(values[None, ..., None], size, config)[0, ..., 0]
+    np.testing.assert_allclose(made, zoomed[0, 0, : size[0], : size[1]], atol=1e-5)
