@@ -37,10 +37,15 @@ def pick(folder, count, height, width):
     raise SystemExit(f"{folder}: only {len(found)} pictures of {width}×{height}")
 
 
+def rgb(path):
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
+
+
 def saliency(compute, path):
     """Makes one map: CPU seconds it took, and this process's peak memory in MiB after it."""
     start = time.process_time()
-    compute(path.stem, np.asarray(Image.open(path).convert("RGB")))
+    compute(path.stem, rgb(path))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return time.process_time() - start, peak
 
@@ -63,7 +68,7 @@ def profile(compute, paths):
 
     saliency(compute, paths[0])  # the model is loaded
     undo = [timed(*part) for part in PARTS]
-    images = [np.asarray(Image.open(p).convert("RGB")) for p in paths]
+    images = [rgb(p) for p in paths]
     start = time.process_time()
     for path, image in zip(paths, images, strict=True):
         compute(path.stem, image)

@@ -410,6 +410,7 @@ def _open(url, have):
         except urllib.error.HTTPError as error:
             if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
                 raise
+            error.close()
         else:
             if response.status == http.client.OK:
                 return response, 0
@@ -424,6 +425,7 @@ class _SameSite(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):
         if not _sisters(req.full_url, newurl):
+            fp.close()
             raise InputError(
                 f"{req.full_url}: the server points at another site, {newurl}: if you trust it, "
                 "give that address"
@@ -448,6 +450,7 @@ def _network(source, url):
     except InputError:
         raise
     except urllib.error.HTTPError as error:
+        error.close()  # it is the server's answer too
         raise InputError(
             f"{url}: the server answers {error.code} {_line(error.reason)}: try later, or mend "
             f"--{source}_url"

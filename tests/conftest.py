@@ -82,6 +82,11 @@ def run_copy(finished, tmp_path):
     return RunDir(target)
 
 
+def opened(path):
+    """A picture file as a PIL image, of which no file stays open."""
+    return Image.open(io.BytesIO(path.read_bytes()))
+
+
 def jpeg(pixels):
     """A picture as JPEG bytes."""
     file = io.BytesIO()

@@ -31,7 +31,8 @@ TRAINING = TINY | {
 }  # fmt: skip
 BASE = {
     config.TrainClassifier: TRAINING | {"step": 2},
-    config.TrainSegmenter: TRAINING | {"name": "tried", "merge_steps": 2},
+    config.TrainSegmenter: TRAINING
+    | {"name": "tried", "merge_steps": 2, "psl_start": "0"},  # Ŝ from the first step on
     config.MineRegions: TINY,
     config.MakeMasks: TINY,
     config.Relabel: TINY | {"model": "no_psl"},  # whose random start gives varied masks
@@ -51,7 +52,7 @@ _INFERENCE = {"crf": False, "crf_preset": "sec", "crf_iterations": 1,
 CHANGES = {
     config.TrainClassifier: _NETWORK | {"step": 1, "start_from": "previous"},
     config.TrainSegmenter: _NETWORK
-    | {"masks": "relabelled", "merge_steps": 1, "psl": "none", "psl_start": "1",
+    | {"masks": "relabelled", "merge_steps": 1, "psl": "none", "psl_start": "auto",
        "psl_scores": "tags", "classification_weight": 0.1, "pixel_norm": "batch",
        "start_model": "psl"},
     config.MineRegions: {"step": 2, "threshold": 0.7, "threshold_rule": "top_pixels",

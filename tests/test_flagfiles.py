@@ -72,8 +72,8 @@ def named(tmp_path_factory):
     import keras
 
     folder = tmp_path_factory.mktemp("named")
-    tags = draw_devkit(folder / "VOCdevkit/VOC2012")
-    (folder / "VOC2012").symlink_to("VOCdevkit/VOC2012")
+    tags = draw_devkit(folder / "data/VOCdevkit/VOC2012")
+    (folder / "VOC2012").symlink_to("data/VOCdevkit/VOC2012")
     (folder / "flags").symlink_to(ROOT / "flags")
     rows = "".join(f"{id_},{name}\n" for id_, name in tags.items())
     (folder / "image_labels.csv").write_text(f"image,labels\n{rows}")
@@ -169,15 +169,15 @@ def test_voc2012(running):
     """Crops, VGG-16's shape, Caffe's SGD, DRFI; masks for some of the training images only."""
     command = running["voc2012.flags"]
     log = command.end()
-    assert "train: tags from xml; ground truth: none, 3 of 8 masks are there" in log
+    assert "train_aug: tags from xml; ground truth: none, 3 of 8 masks are there" in log
     assert "val: tags from xml; ground truth: 2 masks" in log
     manifest = whole(command.run_dir, ["psl"])
-    assert "write_voc/train/ground_truth" not in manifest
+    assert "write_voc/train_aug/ground_truth" not in manifest
     assert "write_voc/val/ground_truth" in manifest
     trained = manifest["train_classifier/step_1"]["config"]
     assert trained["backbone"] == "vgg16" and trained["input"] == "crop"
     assert len(trained["weights"]["sha256"]) == 64
-    drfi = manifest["write_saliency/train"]["config"]["drfi_model"]
+    drfi = manifest["write_saliency/train_aug"]["config"]["drfi_model"]
     assert drfi["path"] == "" and len(drfi["sha256"]) == 64
 
 

@@ -144,7 +144,8 @@ class Drfi:
                 "python -m data_prep.train_saliency"
             )
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # Opened here: where the content is no archive, np.load leaves what it opened open.
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             if arrays.pop("version").tolist() != VERSION:
                 raise ValueError("it was trained for other regions or descriptors")

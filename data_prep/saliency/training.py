@@ -65,8 +65,9 @@ def find(settings):
 def read_pair(pair, object_ids, void_id):
     """Picture, objects and what counts: uint8 RGB `[H, W, 3]`, bool `[H, W]`, bool `[H, W]`."""
     try:
-        image = np.asarray(encoding.to_rgb(ImageOps.exif_transpose(Image.open(pair[0]))))
-        ids = np.asarray(Image.open(pair[1]))
+        with Image.open(pair[0]) as picture, Image.open(pair[1]) as mask:
+            image = np.asarray(encoding.to_rgb(ImageOps.exif_transpose(picture)))
+            ids = np.asarray(mask)
     except OSError as error:
         raise InputError(f"{pair[0]} or its mask cannot be read ({error})") from error
     if ids.shape != image.shape[:2] or ids.dtype.kind not in "bu":

@@ -1,7 +1,6 @@
 """Cached features are the frozen trunk's; a killed fill goes on."""
 
 import dataclasses
-import os
 import types
 
 import numpy as np
@@ -118,22 +117,6 @@ def test_a_fill_reads_only_the_pictures_of_missing_chunks(tmp_path, model, famil
     cache.fill_up(worker=1, workers=2)  # it begins with the second of the missing ones
     assert sorted(read) == [*range(8), 16, 17] and set(read[:2]) == {16, 17}
     assert [f.read_bytes() for f in sorted(cache.directory.iterdir())] == contents
-
-
-@pytest.mark.parametrize("during", ["open", "replace"])
-def test_a_fill_ends_when_the_chief_removes_the_cache(tmp_path, model, family, monkeypatch, during):
-    cache, replace, made = FeatureCache(run_at(tmp_path), model, family, FILL), os.replace, []
-
-    def removing(source, target):
-        made.append(target)
-        if during == "replace":
-            cache.remove()
-        replace(source, target)
-        cache.remove()
-
-    monkeypatch.setattr(os, "replace", removing)
-    cache.fill_up(worker=1, workers=2)
-    assert len(made) == 1 and not cache.directory.exists()
 
 
 def test_damage_is_told_in_one_line(tmp_path, model):

@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 import pytest
-from PIL import Image
+from conftest import opened
 
 from aepsl_tf.classes import ClassSet
 from aepsl_tf.errors import InputError
@@ -42,10 +42,10 @@ def test_masks_are_palette_pngs_of_their_images_size_and_tags_name_their_ids(dev
         rows = list(csv.DictReader(file))
     assert len(rows) == 8
     for row in rows:
-        mask = Image.open(devkit / f"SegmentationClass/{row['image']}.png")
+        mask = opened(devkit / f"SegmentationClass/{row['image']}.png")
         assert mask.mode == "P"
         assert mask.getpalette()[:21] == CLASSES.palette()[:7].ravel().tolist()
-        assert mask.size == Image.open(devkit / f"JPEGImages/{row['image']}.jpg").size
+        assert mask.size == opened(devkit / f"JPEGImages/{row['image']}.jpg").size
         ids = sorted(set(np.unique(np.array(mask))) - {0})
         assert [CLASSES.id_of(name) for name in row["labels"].split()] == ids
 

@@ -5,8 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import jpeg, reader, write_mask
-from PIL import Image
+from conftest import jpeg, opened, reader, write_mask
 
 from aepsl_tf import config, files
 from aepsl_tf.data import encoding, records
@@ -59,8 +58,7 @@ def test_mean_pixel_is_over_all_pixels(write, small_devkit):
     write_mask(small_devkit, "a", np.ones([2, 3], np.uint8))
     _, run_dir = write()
     pixels = [
-        np.array(Image.open(small_devkit / f"JPEGImages/{i}.jpg"), float).reshape(-1, 3)
-        for i in TAGS
+        np.array(opened(small_devkit / f"JPEGImages/{i}.jpg"), float).reshape(-1, 3) for i in TAGS
     ]
     expected = np.concatenate(pixels).mean(0)
     found = records.Family(run_dir.family("train", "images")).facts["mean_pixel"]
@@ -72,7 +70,7 @@ def test_ground_truth_is_the_masks(write, small_devkit):
     rows = list(records.Family(run_dir.ground_truth("train", "evaluate")).read())
     assert [row["image/id"] for row in rows] == list(TAGS)
     for row in rows:
-        expected = np.array(Image.open(small_devkit / f"SegmentationClass/{row['image/id']}.png"))
+        expected = np.array(opened(small_devkit / f"SegmentationClass/{row['image/id']}.png"))
         np.testing.assert_array_equal(encoding.read_grey_png(row["mask/png"]), expected)
 
 

@@ -118,6 +118,8 @@ def test_float16_overflow_skips_the_step_and_halves_the_scale():
     assert int(model.optimizer.iterations) == 1
 
 
+# Keras says it of every dataset that a generator does not feed.
+@pytest.mark.filterwarnings("ignore:`shuffle=True` was passed:UserWarning")
 def test_plain_fit_serves_notebooks():
     model = build("segmenter")
     rows = tf.data.Dataset.from_tensor_slices(batch(6)).batch(2)

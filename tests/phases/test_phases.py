@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import jpeg, reader, write_mask
+from conftest import jpeg, opened, reader, write_mask
 from PIL import Image
 
 from aepsl_tf import config
@@ -84,7 +84,7 @@ def pictures(tmp_path):
 def _enliven(run_dir, name, picture):
     """Changes a model's last layers so that its masks hold several classes."""
     model = model_dir.load(run_dir.model(name))
-    image = np.array(Image.open(picture).resize((33, 33)), np.float32)
+    image = np.array(opened(picture).resize((33, 33)), np.float32)
     logits = model(image[None])["logits"].numpy()
     scale = 5 / logits.std((0, 1, 2))
     kernel, bias = model.fc8_seg.get_weights()
@@ -123,10 +123,10 @@ def test_export_and_prediction_give_the_same_masks(exported, read, model, tmp_pa
     assert len(list(tmp_path.iterdir())) == 2 * len(files)
     classes, seen = len(run_dir.classes()), set()
     for file in files:
-        picture = Image.open(tmp_path / f"{file.stem}.png")
+        picture = opened(tmp_path / f"{file.stem}.png")
         assert picture.mode == "P"
-        assert picture.size == Image.open(file).size
-        assert picture.size == Image.open(tmp_path / f"{file.stem}_overlay.png").size
+        assert picture.size == opened(file).size
+        assert picture.size == opened(tmp_path / f"{file.stem}_overlay.png").size
         mask = np.array(picture)
         key = f"{model}/{file.stem}"
         np.testing.assert_array_equal(served[f"{key}/mask"][0], mask, err_msg=file.name)
@@ -195,8 +195,8 @@ def test_large_pictures_are_segmented_at_the_limit(finished, read, tmp_path):
     settings = read(config.Predict, images=str(tmp_path / "in/large.png"), pixel_limit=4096,
                     output=str(tmp_path / "out"))  # fmt: skip
     predict.run(settings, finished.run_dir)
-    assert Image.open(tmp_path / "out/large.png").size == (90, 70)
-    assert Image.open(tmp_path / "out/large_overlay.png").size == (72, 56)
+    assert opened(tmp_path / "out/large.png").size == (90, 70)
+    assert opened(tmp_path / "out/large_overlay.png").size == (72, 56)
 
 
 @pytest.mark.parametrize("crf", [True, False])
