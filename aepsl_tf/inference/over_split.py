@@ -37,21 +37,22 @@ class Reader:
     def __init__(self, model, cells, pixel_limit, batch=BATCH):
         self.model, self.pixel_limit, self.batch = model, pixel_limit, batch
         config, channels = model.config, model.frozen.output.shape[-1]
+        # Traced here and never again; a function that traced itself would warn of the many readers
+        # that a report has.
+        image = tf.TensorSpec([None, None, 3], tf.uint8)
         self._limited = tf.function(
-            lambda image: geometry.limited(image[None], pixel_limit)[0],
-            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
-        )
+            lambda image: geometry.limited(image[None], pixel_limit)[0], [image]
+        ).get_concrete_function()
         self._input = tf.function(
-            lambda image: geometry.to_network(image[None], config, pixel_limit)[0],
-            input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)],
-        )
+            lambda image: geometry.to_network(image[None], config, pixel_limit)[0], [image]
+        ).get_concrete_function()
         self._forward = tf.function(
             lambda inputs: cells(model.frozen(inputs, training=False)),
-            input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
-        )
+            [tf.TensorSpec([None, None, None, 3], tf.float32)],
+        ).get_concrete_function()
         self._tuned = tf.function(
-            cells, input_signature=[tf.TensorSpec([None, None, None, channels], tf.float32)]
-        )
+            cells, [tf.TensorSpec([None, None, None, channels], tf.float32)]
+        ).get_concrete_function()
 
     def read(self, rows, decode, features=None):
         """Yields (row, picture uint8 `[H, W, 3]`, {name: NumPy array without the batch}) in order.
@@ -70,6 +71,7 @@ class Reader:
                 image = decode(row)
                 if image is None:
                     return None
+                image = tf.convert_to_tensor(image)
                 inputs = self._input(image) if cached is None else cached
                 return _Picture(row, self._limited(image).numpy(), inputs)
 

@@ -68,12 +68,20 @@ def test_padded_pictures_of_different_sizes_share_a_batch():
     assert [picture.shape[:2] for _, picture, _ in read] == [(31, 33), (33, 33), (26, 27)]
 
 
-def test_one_trace_whatever_the_batch_and_size(model):
-    reader = Reader(model, model.cells, 1 << 40)
-    for sizes in (MIXED, MIXED[:3], [(50, 60)]):
-        list(reader.read(pictures(sizes), tf.constant))
-    assert reader._forward.experimental_get_tracing_count() == 1
-    assert reader._input.experimental_get_tracing_count() == 1
+def test_many_readers_of_any_batch_and_size_are_traced_once_each(model, caplog):
+    traces = []
+
+    def cells(features):
+        traces.append(1)
+        return model.cells(features)
+
+    for number in range(1, 7):
+        reader = Reader(model, cells, 1 << 40)
+        made = len(traces)
+        for sizes in (MIXED, MIXED[:3], [(50, 60)]):
+            list(reader.read(pictures(sizes), tf.constant))
+        assert len(traces) == made == 2 * number  # of pictures, and of their features
+    assert "retracing" not in caplog.text
 
 
 def test_batches_stay_below_the_limit():
