@@ -133,7 +133,8 @@ def network(run_dir, ids, devkit):
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)])
     def cells(inputs):
-        return model.cells(model.frozen(inputs, training=False))
+        with model.fixed():
+            return model.cells(model.frozen(inputs, training=False))
 
     def forward(batch):
         for inputs in stacked:

@@ -7,6 +7,7 @@ import collections
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import os
 
 import numpy as np
@@ -30,29 +31,37 @@ class Reader:
       model: a `Classifier` or `Segmenter`.
       cells: `cells(features) -> {name: [B, …]}`, what is wanted of the frozen part's features.
       pixel_limit: larger pictures are seen at this many pixels.
+      trained: the weights do not change any more. Not so in a training's own pictures.
       batch: pictures a forward pass. Floats depend on it in their last bits, as libraries add in
         another order; where they must be those of the exported model, it is 1.
     """
 
-    def __init__(self, model, cells, pixel_limit, batch=BATCH):
+    def __init__(self, model, cells, pixel_limit, batch=BATCH, trained=True):
         self.model, self.pixel_limit, self.batch = model, pixel_limit, batch
-        config, channels = model.config, model.frozen.output.shape[-1]
-        # Traced here and never again; a function that traced itself would warn of the many readers
-        # that a report has.
-        image = tf.TensorSpec([None, None, 3], tf.uint8)
-        self._limited = tf.function(
-            lambda image: geometry.limited(image[None], pixel_limit)[0], [image]
-        ).get_concrete_function()
-        self._input = tf.function(
-            lambda image: geometry.to_network(image[None], config, pixel_limit)[0], [image]
-        ).get_concrete_function()
-        self._forward = tf.function(
-            lambda inputs: cells(model.frozen(inputs, training=False)),
-            [tf.TensorSpec([None, None, None, 3], tf.float32)],
-        ).get_concrete_function()
-        self._tuned = tf.function(
-            cells, [tf.TensorSpec([None, None, None, channels], tf.float32)]
-        ).get_concrete_function()
+        self._cells, self._trained = cells, trained
+        config, image = model.config, tf.TensorSpec([None, None, 3], tf.uint8)
+        self._limited = _traced(lambda image: geometry.limited(image[None], pixel_limit)[0], image)
+        self._input = _traced(
+            lambda image: geometry.to_network(image[None], config, pixel_limit)[0], image
+        )
+
+    @functools.cached_property
+    def _forward(self):
+        """The network's input `[B, H, W, 3]` → cells."""
+        frozen = self.model.frozen
+        return self._network(lambda inputs: self._cells(frozen(inputs, training=False)), 3)
+
+    @functools.cached_property
+    def _tuned(self):
+        """Features of the frozen part → cells."""
+        return self._network(self._cells, self.model.frozen.output.shape[-1])
+
+    def _network(self, function, channels):
+        def of(inputs):
+            with self.model.fixed() if self._trained else contextlib.nullcontext():
+                return function(inputs)
+
+        return _traced(of, tf.TensorSpec([None, None, None, channels], tf.float32))
 
     def read(self, rows, decode, features=None):
         """Yields (row, picture uint8 `[H, W, 3]`, {name: NumPy array without the batch}) in order.
@@ -112,6 +121,12 @@ class Reader:
     def _is_full(self, waiting):
         pixels = sum(picture.picture.shape[0] * picture.picture.shape[1] for picture in waiting)
         return len(waiting) >= _WINDOW * self.batch or pixels >= _WINDOW * self.pixel_limit
+
+
+def _traced(function, spec):
+    # Once and for good. A `tf.function` that traced itself would warn of the many networks that a
+    # report reads.
+    return tf.function(function, input_signature=[spec]).get_concrete_function()
 
 
 @dataclasses.dataclass

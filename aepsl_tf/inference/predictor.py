@@ -53,10 +53,12 @@ class Predictor:
     def segment(self, images):
         """uint8 RGB `[B, H, W, 3]` → {"mask" uint8 `[B, H, W]`, "probabilities" float32
         `[B, H', W', C+1]` before prohibition, "scores" float32 `[B, C]`}; H' = H up to the limit.
+        The weights are those of the first call.
         """
         config, size = self.model.config, tf.shape(images)[1:3]
         inputs = geometry.to_network(images, config, self.pixel_limit)
-        cells = self.model.cells(self.model.frozen(inputs, training=False))
+        with self.model.fixed():
+            cells = self.model.cells(self.model.frozen(inputs, training=False))
         area = geometry.limited_area(size, self.pixel_limit)
         logits = geometry.from_network(cells.pop("logits"), area, config)
         weighed = logits

@@ -48,6 +48,16 @@ class TwoPartNetwork(keras.Model):
         """Fills the trunk; see `backbones.load_weights`."""
         backbones.load_weights([self.frozen, self.tuned], weights, self.config.backbone)
 
+    def fixed(self):
+        """A scope in which what is traced takes the weights as constants.
+
+        What a CPU's library makes of a kernel, such as another order of its numbers, it then makes
+        once and not at every call: a picture alone costs no more than one of a batch.
+        """
+        with tf.init_scope():  # a function may be in the making
+            values = [(v, keras.ops.convert_to_numpy(v)) for v in self.variables]
+        return keras.StatelessScope(values)
+
     def counts(self, batch):
         """What losses divide by: {"images": those of the global batch}."""
         return {"images": total(tf.reduce_sum(batch["present"]))}

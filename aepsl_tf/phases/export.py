@@ -43,7 +43,6 @@ def write(model, folder, settings):
 
     # Loaded, the model has both as methods; as signatures they take and give names.
     served = tf.Module()
-    served.model = predictor.model
     served.serve, served.serve_bytes = predictor.segment, serve_bytes
     serve = predictor.segment.get_concrete_function()
     # Not by keras.export.ExportArchive: it lists variables in the order of their addresses.

@@ -18,7 +18,7 @@ def segmenter_overlays(model, families, classes):
     rows = list(itertools.islice(records.read_zipped(families), _COUNT))
     palette, config = classes.palette(), model.config
     predictor = Predictor(model, config.p, config.pixel_limit)
-    reader = Reader(model, model.cells, config.pixel_limit)
+    reader = Reader(model, model.cells, config.pixel_limit, trained=False)
 
     def draw():
         cells = []
@@ -40,7 +40,7 @@ def classifier_heatmaps(model, family, fill, classes):
     """`draw()`: the picture as M_t sees it and the heatmap of each tag."""
     rows = list(itertools.islice(family.read(), _COUNT))
     names, config = classes.all_names(), model.config
-    reader = Reader(model, heatmaps.cells(model), config.pixel_limit)
+    reader = Reader(model, heatmaps.cells(model), config.pixel_limit, trained=False)
 
     def draw():
         cells = []
