@@ -13,7 +13,7 @@ from absl import logging
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.errors import InputError
-from aepsl_tf.evaluation import tables
+from aepsl_tf.evaluation import metrics, tables, verdict
 from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.phases import (
     evaluate,
@@ -220,15 +220,28 @@ class Pipeline:
             masks[f"step_{step}"] = results(name).get(name)
         models = {k: v["miou"] for name in self.segmenters for k, v in results(name).items()}
         manifest = self.run_dir.manifest()
+        keys = [f"train_classifier/step_{k}" for k in range(1, steps + 1)]
+        keys += [f"train_segmenter/{name}" for name in self.segmenters]
+        trained = {key.rpartition("/")[2]: manifest[key]["facts"] for key in keys}
         summary = {
             "mask_miou": {k: v["miou"] for k, v in masks.items() if v},
             "mask_miou_void_wrong": {k: v["miou_void_wrong"] for k, v in masks.items() if v},
             "mask_labelled_share": {k: v["labelled_share"] for k, v in masks.items() if v},
             "classifier_loss": {
-                f"step_{k}": manifest[f"train_classifier/step_{k}"]["facts"]["last_epoch"]["loss"]
-                for k in range(1, steps + 1)
+                f"step_{k}": trained[f"step_{k}"]["last_epoch"]["loss"] for k in range(1, steps + 1)
             },
             "model_miou": models,
+            "object_share": {
+                name: metrics.object_shares(results(name)[name]["confusion"])
+                for name in self.segmenters
+                if results(name)
+            },
+            "psl_start": {
+                name: facts["psl_start"] for name, facts in trained.items() if "psl_start" in facts
+            },
+            "still_falling": {
+                name: facts.get("still_falling", False) for name, facts in trained.items()
+            },
             "seconds": {k: v["seconds"] for k, v in manifest.items()},
         }
         write_atomic(self.run_dir.root / "summary.json", to_json(summary))
@@ -249,6 +262,8 @@ class Pipeline:
             ["segmenter", "mIoU"],
             [[name, f"{miou:.3f}"] for name, miou in summary["model_miou"].items()],
         )
+        for sentence in verdict.sentences(summary):
+            print(sentence)
         print(f"minutes: {sum(summary['seconds'].values()) / 60:.1f}")
         print(f"pictures: {self.run_dir.report}   numbers: {self.run_dir.root / 'summary.json'}   "
               f"curves: tensorboard --logdir {self.run_dir.root / 'tensorboard'}")  # fmt: skip

@@ -31,6 +31,10 @@ def test_summary_has_every_number(finished):
     assert summary["model_miou"].keys() == models | {f"{m}_crf" for m in models}
     for name in ("mask_miou", "model_miou"):
         assert all(0 <= value <= 1 for value in summary[name].values())
+    assert summary["object_share"].keys() == models
+    assert all(0 <= s <= 1 for shares in summary["object_share"].values() for s in shares)
+    assert summary["psl_start"].keys() == models - {"no_psl"}
+    assert summary["still_falling"].keys() == models | steps
     assert summary["seconds"].keys() == finished.run_dir.manifest().keys()
     assert all(seconds >= 0 for seconds in summary["seconds"].values())
 

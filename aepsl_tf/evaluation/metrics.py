@@ -99,6 +99,16 @@ def _mean(values):
     return sum(present) / len(present) if present else None
 
 
+def object_shares(confusion):
+    """[predicted, true]: the share 0..1 of pixels that are of any object, by `Confusion.results`'s
+    "confusion"; zeros without a pixel.
+    """
+    confusion = np.asarray(confusion)
+    total = max(confusion.sum(), 1)
+    shares = confusion[:, 1:].sum() / total, confusion[1:].sum() / total
+    return [float(share) for share in shares]
+
+
 # ------------------------------------------------------------------------------------ saliency
 
 BETA2 = 0.3

@@ -159,8 +159,13 @@ class PslStart(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.history.append(dict(logs))
 
+    def joined(self):
+        """The epoch (from 0) that Ŝ joined at; None if it has not by the last one."""
+        start = psl_start(self.model.config.psl_start, self.history[:-1])
+        return start if start is not None and start < len(self.history) else None
+
     def on_train_end(self, logs=None):
-        if psl_start(self.model.config.psl_start, self.history[:-1]) is None:
+        if self.joined() is None and self.model.config.psl_start == "auto":
             logging.warning(
                 "Ŝ never joined the loss: the tags' mean score ended at %.2f, and --psl_start=auto "
                 "waits for %.1f. This is the network with its classification branch alone; train "

@@ -60,8 +60,11 @@ def run(settings, run_dir, workers=0):
             else:
                 model.load_pretrained(settings.weights)
             draw = pictures.segmenter_overlays(model, families, run_dir.classes())
-            online = [PslStart()] if settings.psl == "full" else []
-            return train.train(model, families, fill, run_dir, key, partial, online, draw)
+            online = PslStart() if settings.psl == "full" else None
+            facts = train.train(
+                model, families, fill, run_dir, key, partial, [online] if online else [], draw
+            )
+            return facts | ({"psl_start": online.joined()} if online else {})
 
     reads = {} if settings.start_model else {"weights": settings.weights}
     return run_dir.phase(

@@ -1,12 +1,16 @@
 """What both training phases do: data, solver, loop, and a model folder at the end."""
 
 import tensorflow as tf
+from absl import logging
 
 from aepsl_tf.data import datasets, order, records
 from aepsl_tf.data.feature_cache import FeatureCache
 from aepsl_tf.errors import InputError
 from aepsl_tf.models import model_dir
 from aepsl_tf.training import loop, solver, strategies, summaries
+
+_FLAT = 0.05
+"""An even fall would make .2 of its way there."""
 
 
 def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=None):
@@ -19,7 +23,8 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
       pictures: for TensorBoard; `pictures() -> {name: uint8 [H, W, 3]}`.
 
     Returns:
-      Facts for the manifest: the losses of the last epoch.
+      Facts for the manifest: "last_epoch", its mean logs, and "still_falling", whether the loss was
+      not flat yet.
     """
     config, images = model.config, families[0].images
     worker, workers = strategies.worker(tf.distribute.get_strategy())
@@ -46,7 +51,21 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
         model_dir.save(model, history, partial)
         if cache and not run_dir.keep_cache:
             cache.remove()
-    return {"last_epoch": history[-1]}
+    falling = still_falling(history)
+    if falling:
+        logging.info("%s: the loss still falls: a longer training (--epochs) may do better", key)
+    return {"last_epoch": history[-1], "still_falling": falling}
+
+
+def still_falling(history):
+    """Whether the loss made more than `_FLAT` of its way in the last fifth of the epochs.
+
+    Args:
+      history: mean logs an epoch. J(f, Ŝ), which may join late, is left out.
+    """
+    losses = [logs["loss"] - logs.get("j_hat", 0.0) for logs in history]
+    last = losses[-1 - max(len(losses) // 5, 1) :]
+    return last[0] - last[-1] > _FLAT * (losses[0] - losses[-1])
 
 
 def _check(families, worker, workers):

@@ -7,7 +7,7 @@ import pytest
 
 from aepsl_tf.classes import VOID
 from aepsl_tf.errors import InputError
-from aepsl_tf.evaluation.metrics import Confusion, Saliency
+from aepsl_tf.evaluation.metrics import Confusion, Saliency, object_shares
 
 NAMES = ("background", "cat", "dog")
 
@@ -196,3 +196,12 @@ def test_saliency_survives_json():
     found = saliency_results(([255, 200], [1, 1], [1, 1]))
     assert found["background_precision"]["0.06"] is None  # nothing lies below
     assert json.loads(json.dumps(found)) == found
+
+
+def test_object_shares_by_hand():
+    confusion = Confusion(3)
+    confusion.add(np.array([[0, 1, 2, 255]]), np.array([[1, 1, 0, 2]]))
+    confusion.add(np.array([[0, 0]]), np.array([[0, 255]]))  # what is unlabelled does not count
+    shares = object_shares(confusion.results(["background", "a", "b"])["confusion"])
+    assert shares == [0.5, 0.5]
+    assert object_shares(np.zeros((3, 3), int)) == [0.0, 0.0]

@@ -91,7 +91,7 @@ def test_online_mask_joins_at_its_epoch():
         callback.on_epoch_begin(epoch)
         active.append(float(model.psl_active))
         callback.on_epoch_end(epoch, {"tag_score": 0.0})
-    assert active == [0, 0, 1, 1]
+    assert active == [0, 0, 1, 1] and callback.joined() == 2
     model.psl_active.assign(0.0)
     assert float(model.train_step(batch())["j_hat"]) == 0
 
@@ -109,6 +109,7 @@ def test_online_mask_waits_for_the_scores_of_the_tags(resumed):
         active.append(float(model.psl_active))
         callback.on_epoch_end(epoch, {"tag_score": scores[epoch]})
     assert active == [0, 0, 1, 1][resumed:]
+    assert callback.joined() == 2
 
 
 def test_scores_that_never_get_ready_are_told(caplog):
@@ -120,7 +121,7 @@ def test_scores_that_never_get_ready_are_told(caplog):
         callback.on_epoch_end(epoch, {"tag_score": score})
     with caplog.at_level("WARNING"):
         callback.on_train_end()
-    assert "Ŝ never joined the loss" in caplog.text
+    assert "Ŝ never joined the loss" in caplog.text and callback.joined() is None
 
 
 def test_start_that_is_no_number_is_refused():

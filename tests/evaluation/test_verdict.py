@@ -1,0 +1,47 @@
+"""The sentences that close a run say what its numbers say."""
+
+import pytest
+
+from aepsl_tf.evaluation import verdict
+
+GOOD = {
+    "mask_miou_void_wrong": {"step_1": 0.355, "step_2": 0.584, "step_3": 0.628, "step_4": 0.618},
+    "model_miou": {"no_psl": 0.649, "no_psl_crf": 0.725, "psl": 0.693, "psl_plus_plus": 0.73},
+    "object_share": {"psl": (0.2, 0.25), "psl_plus_plus": (0.21, 0.25)},
+    "psl_start": {"psl": 18},
+    "still_falling": {"step_1": True, "no_psl": False, "psl": True},
+}
+NOTHING = {key: {} for key in GOOD}
+
+
+def test_a_run_that_went_well():
+    assert verdict.sentences(GOOD) == [
+        "Masks: erasing took S from 0.355 (step 1) to 0.628 (steps 1 to 3); after step 3 it mined "
+        "more background than object.",
+        "PSL: 0.693, 4.4 points above No PSL.",
+        "PSL++: 0.730, 3.7 points above PSL.",
+        "PSL: Ŝ joined after 18 epochs, its scores ready.",
+        "Objects: PSL++ marks 21% of the pixels, the truth 25%.",
+        "The loss still fell at the end of step_1, psl: longer training may do better.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"mask_miou_void_wrong": {"step_1": 0.3, "step_2": 0.4}}, "every step found more of the"),
+        ({"model_miou": {"no_psl": 0.5, "psl": 0.3}}, "PSL: 0.300, 20.0 points BELOW No PSL."),
+        ({"psl_start": {"psl": None}}, "PSL: its scores never got ready, so Ŝ never joined"),
+        ({"object_share": {"psl": (0.1, 0.25)}}, "the truth 25%; it misses most of them."),
+    ],
+)
+def test_what_went_wrong_is_said(change, sentence):
+    assert sentence in "\n".join(verdict.sentences(GOOD | change))
+
+
+def test_a_run_without_truth_or_segmenters_says_nothing():
+    assert verdict.sentences(NOTHING) == []
+    assert verdict.sentences(NOTHING | {"mask_miou_void_wrong": {"step_1": 0.3}}) == []
+    unmeasured = {"mask_miou_void_wrong": {"step_1": None, "step_2": None},
+                  "model_miou": {"no_psl": None, "psl": None}}  # fmt: skip
+    assert verdict.sentences(NOTHING | unmeasured) == []
