@@ -148,7 +148,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("devkit")
     parser.add_argument("--images", type=int, default=200)
-    parser.add_argument("--runs", type=int, default=3, help="after one that does not count")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--uncounted", type=int, default=1, help="runs before them")
     parser.add_argument("--against", help="an older checkout")
     parser.add_argument("--backbone", default="vgg16")
     parser.add_argument("--weights", default="none")
@@ -173,12 +174,12 @@ def main():
         for name, tree in trees.items():
             (pathlib.Path(folder) / name).mkdir()
             workers[name] = Worker(tree, pathlib.Path(folder) / name, passed)
-        for run in range(arguments.runs + 1):
+        for run in range(-arguments.uncounted, arguments.runs):
             for task in (*ALONE, *PHASES):
                 for name, worker in workers.items():
                     if task in PHASES or name == "here":
                         taken = worker.ask(task)
-                        if run:
+                        if run >= 0:
                             seconds.setdefault((task, name), []).append(taken)
         for worker in workers.values():
             worker.end()
