@@ -10,8 +10,12 @@ import dataclasses
 from aepsl_tf.errors import InputError
 
 
-def setting(default, text, *, unit="", paper="", choices=(), low=None, identity=True, content=None):
+def setting(
+    default, text, *, unit="", paper="", choices=(), low=None, words=(), identity=True, content=None
+):
     """A dataclass field with its help, unit, source in the paper, and allowed values.
+
+    `words` are texts that may stand in the place of a number.
 
     `identity=False` marks a field that cannot change a byte of what the phase makes. `content`
     marks one that names a file or a folder: what that holds counts, not its name; its value lists
@@ -19,8 +23,8 @@ def setting(default, text, *, unit="", paper="", choices=(), low=None, identity=
     must mean what was done before, because that is how runs of older versions are read.
     """
     metadata = dict(
-        help=text, unit=unit, paper=paper, choices=tuple(choices), low=low, identity=identity,
-        content=content,
+        help=text, unit=unit, paper=paper, choices=tuple(choices), low=low, words=tuple(words),
+        identity=identity, content=content,
     )  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -31,12 +35,15 @@ class Config:
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            value, meta = getattr(self, field.name), field.metadata
+            meta = field.metadata
+            if meta["words"]:  # a flag that may hold words is a text
+                object.__setattr__(self, field.name, _number(field, getattr(self, field.name)))
+            value = getattr(self, field.name)
             if meta["choices"] and value not in meta["choices"]:
                 raise InputError(
                     f"--{field.name}={value}: expected one of {', '.join(meta['choices'])}"
                 )
-            if meta["low"] is not None and value < meta["low"]:
+            if meta["low"] is not None and value not in meta["words"] and value < meta["low"]:
                 raise InputError(f"--{field.name}={value}: expected at least {meta['low']}")
 
     def identity(self):
@@ -53,6 +60,20 @@ class Config:
     def defaults(cls):
         """Every field's default."""
         return {f.name: f.default for f in dataclasses.fields(cls)}
+
+
+def _number(field, value):
+    """The value of a field with `words`: one of them, or a number."""
+    words = field.metadata["words"]
+    if value in words:
+        return value
+    try:
+        return field.type(value)
+    except ValueError:
+        kind = {int: "whole number", float: "number"}[field.type]
+        raise InputError(
+            f"--{field.name}={value}: expected {' or '.join(words)} or a {kind}"
+        ) from None
 
 
 # -------------------------------------------------------------- what several phases have in common
@@ -115,6 +136,14 @@ class Segmentation(PixelLimit):
     """From a segmenter's output to a mask: the test policy, and the size it works at."""
 
     p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0)
+    test_policy: str = setting(
+        "weights",
+        "what scores not below p do to their class's map: weights weighs it by the score (the "
+        "paper), max by the score's share of the highest, threshold leaves it; none prohibits "
+        "nothing either",
+        paper="§3.2",
+        choices=("weights", "max", "threshold", "none"),
+    )
 
 
 def _while_training(base, name):
@@ -171,6 +200,11 @@ class WriteVoc(Devkit):
         "",
         "file with one image id a line, in place of the split's own list; a name that is not there "
         "is looked for in VOC_ROOT/ImageSets/Segmentation",
+        content=("",),
+    )
+    lists_dir: str = setting(
+        "",
+        "folder of the lists SPLIT.txt, in place of VOC_ROOT/ImageSets/Segmentation",
         content=("",),
     )
     classes_file: str = setting(
@@ -261,6 +295,9 @@ class Network(Config):
         content=("imagenet", "imagenet_notop", "none"),
     )
     fc6_dilation: int = setting(12, "dilation of fc6", paper="LargeFOV", low=1)
+    fc_channels: int = setting(
+        0, "channels of fc6 and of fc7; 0: 1024 (LargeFOV), 128 of vgg16_small", low=0
+    )
     input: str = setting(
         "crop",
         "crop: random crops at scale 1; warp: the whole image resized",
@@ -355,8 +392,8 @@ class TrainClassifier(Network, Solver, TrainSplit, LabelLoss):
 
 
 @dataclasses.dataclass(frozen=True)
-class MineRegions(Devices, TrainSplit, PixelLimit):
-    """F_t: CAM heatmaps above a threshold."""
+class Region(Devices, TrainSplit, PixelLimit):
+    """From a heatmap of step t to a region."""
 
     step: int = setting(1, "erase step t", paper="Algorithm 1", low=1)
     threshold_rule: str = setting(
@@ -366,14 +403,25 @@ class MineRegions(Devices, TrainSplit, PixelLimit):
         paper="§4.1",
         choices=("fraction_of_max", "top_pixels"),
     )
-    threshold: float = setting(0.2, "δ", paper="§4.1", low=0)
+    threshold: float = setting(
+        0.2,
+        "δ; auto: each step's own, by which the regions so far meet the salient area best, in "
+        "intersection over union; no ground truth is needed",
+        paper="§4.1",
+        low=0,
+        words=("auto",),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class MakeMasks(TrainSplit):
-    """S = F ∪ B with the three ignore rules."""
+class MineRegions(Region):
+    """F_t: CAM heatmaps above a threshold."""
 
-    merge_steps: int = setting(3, "erase steps merged into the masks", paper="§4.3.1", low=1)
+
+@dataclasses.dataclass(frozen=True)
+class Background(Config):
+    """Where a pixel is background."""
+
     background_threshold: float = setting(
         0.12, "normalised saliency below which a pixel is background", paper="§4.1", low=0
     )
@@ -383,25 +431,51 @@ class MakeMasks(TrainSplit):
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss):
+class ChooseThreshold(Region, Background):
+    """How well regions meet the salient area, by δ."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MergeSteps(Config):
+    """The erase steps whose regions are merged into the masks."""
+
+    merge_steps: int = setting(
+        3,
+        "erase steps merged into the masks; auto, of the pipeline: as many as bring the regions "
+        "nearer to the salient area, after which it erases no more",
+        paper="§4.3.1",
+        low=1,
+        words=("auto",),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeMasks(TrainSplit, MergeSteps, Background):
+    """S = F ∪ B with the three ignore rules."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss, MergeSteps):
     """The two-branch segmenter; --psl=none is vanilla LargeFOV."""
 
     p: float = _while_training(Segmentation, "p")
+    test_policy: str = _while_training(Segmentation, "test_policy")
     pixel_limit: int = _while_training(PixelLimit, "pixel_limit")
     name: str = setting("", "model name, RUN/NAME; default no_psl, branch_only or psl")
     masks: str = setting("", "masks to train on, RUN/masks/NAME; default those of --merge_steps")
-    merge_steps: int = setting(3, "erase steps merged into the masks", paper="§4.3.1", low=1)
     psl: str = setting(
         "full",
         "none: no classification branch; branch_only: trained with it; full: and Ŝ",
         paper="§3.2",
         choices=("none", "branch_only", "full"),
     )
-    psl_start: str = setting(
+    psl_start: int = setting(
         "auto",
         "epochs before J(f, Ŝ) joins the loss (the paper: 0), or auto: until the training images' "
         "own tags have a mean score of 0.8 of what they should; Ŝ from scores that are not ready "
         "moves objects to the background",
+        low=0,
+        words=("auto",),
     )
     psl_scores: str = setting(
         "predicted",
@@ -420,8 +494,6 @@ class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.psl_start != "auto" and not self.psl_start.isdecimal():
-            raise InputError(f"--psl_start={self.psl_start}: expected auto or a number of epochs")
         if self.accumulate > 1 and self.psl == "full" and self.pixel_norm == "batch":
             raise InputError(
                 "--accumulate needs --pixel_norm=image: the pixels that the online mask labels "
@@ -448,6 +520,8 @@ class Relabel(Inference, TrainSplit):
     """The segmenter's own CRF-cleaned output on the training images, as masks for PSL++."""
 
     model: str = setting("psl", "segmenter of this run, RUN/MODEL")
+    relabelled: str = setting("relabelled", "name of the new masks, RUN/masks/NAME: relabelled…")
+    relabel_crf: bool = setting(True, "clean the new masks with the CRF, where --crf is on")
     relabel_tags_only: bool = setting(
         False, "drop classes that are not among an image's tags before the masks are made"
     )
@@ -459,7 +533,7 @@ class SupervisedMasks(TrainSplit):
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate(Inference):
+class Evaluate(Inference, MergeSteps):
     """IoU against ground truth."""
 
     what: str = setting(
@@ -471,7 +545,6 @@ class Evaluate(Inference):
     split: str = setting("val", "split to evaluate on")
     model: str = setting("psl", "segmenter of this run, RUN/MODEL")
     masks: str = setting("", "masks to evaluate, RUN/masks/NAME; default those of --merge_steps")
-    merge_steps: int = setting(3, "erase steps merged", paper="§4.3.1", low=1)
     with_tags: bool = setting(False, "take the image tags as v (the paper's +GT)", paper="§4.3.2")
 
 
@@ -515,13 +588,27 @@ class Pipeline(TrainSplit):
     )
     segmenters: str = setting(
         "no_psl,psl,psl_plus_plus",
-        "segmenters to train, by commas: no_psl, psl, psl_plus_plus (needs psl), supervised",
+        "segmenters to train, by commas: no_psl, psl, psl_plus_plus (needs psl), psl_plus_plus_2 "
+        "(a second round, needs psl_plus_plus), supervised",
         paper="§4.3.2",
     )
+    finish: str = setting(
+        "export,report", "what follows the segmenters, by commas: export, report, or nothing"
+    )
     psl_plus_plus_from: str = setting(
-        "psl", "PSL++ starts from the psl model or from --weights", choices=("psl", "weights")
+        "psl", "PSL++ starts from the model it is relabelled by, or from --weights", choices=("psl", "weights")
     )
     psl_plus_plus: str = setting(
         "full", "--psl of the PSL++ round", choices=("none", "branch_only", "full")
     )
     dry_run: bool = setting(False, "print the plan and stop")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiments(Config):
+    """Which experiments are run, and how often."""
+
+    runs: str = setting("", "folder of the runs of all experiments")
+    only: str = setting("", "experiments by the beginnings of their names, by commas; all")
+    seeds: int = setting(1, "runs of each, with seeds 0, 1, …", low=1)
+    show: bool = setting(False, "run nothing; write the table of what is finished")

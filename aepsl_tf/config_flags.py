@@ -19,6 +19,11 @@ from aepsl_tf.run_dir import RunDir
 
 _COMMON = {
     "run_dir": ("", "the run: every file of it lies below this folder"),
+    "share": (
+        "",
+        "folder of runs, this one among them, that share: what one has made with the same settings "
+        "from the same inputs, the others take from it",
+    ),
     "restart": (False, "redo this phase although it is finished or was begun with other settings"),
     "workers": (0, "processes for work on single images; 0 takes all cores"),
     "runner": (
@@ -47,7 +52,9 @@ def _define(name, field, default):
     where = f" [{meta['paper']}]" if meta["paper"] else ""
     unit = f" ({meta['unit']})" if meta["unit"] else ""
     text = f"{meta['help']}{unit}{where}; default {field.default!r}"
-    if field.type in (bool, "bool"):
+    if meta["words"]:
+        flags.DEFINE_string(name, default, text)
+    elif field.type in (bool, "bool"):
         flags.DEFINE_bool(name, default, text)
     elif field.type in (int, "int"):
         flags.DEFINE_integer(name, default, text)
@@ -87,7 +94,7 @@ def read(cls, **changes):
 
 
 def common(name):
-    """The value of --run_dir or --restart."""
+    """The value of --run_dir, --restart or --share."""
     return flags.FLAGS[name].value
 
 
@@ -103,7 +110,7 @@ def open_run(settings):
         from aepsl_tf.training import strategies  # not above: data workers import this module
 
         worker, _ = strategies.worker(strategies.get(settings.strategy))
-    return RunDir(common("run_dir"), common("restart"), worker)
+    return RunDir(common("run_dir"), common("restart"), worker, common("share"))
 
 
 def run_app(main):

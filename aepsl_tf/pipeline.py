@@ -16,6 +16,7 @@ from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import metrics, tables, verdict
 from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.phases import (
+    choose_threshold,
     evaluate,
     export,
     make_masks,
@@ -28,7 +29,10 @@ from aepsl_tf.phases import (
 )
 from data_prep import write_erased, write_saliency, write_voc
 
-_SEGMENTERS = ("no_psl", "psl", "psl_plus_plus", "supervised")
+_SEGMENTERS = ("no_psl", "psl", "psl_plus_plus", "psl_plus_plus_2", "supervised")
+_ROUNDS = {"psl_plus_plus": ("psl", "relabelled"),
+           "psl_plus_plus_2": ("psl_plus_plus", "relabelled_2")}  # fmt: skip
+"""Segmenter → (whose output it is trained on, what that is called)."""
 
 
 class Step(typing.NamedTuple):
@@ -55,8 +59,12 @@ class Pipeline:
         wrong = [n for n in self.segmenters if n not in _SEGMENTERS]
         if wrong:
             raise InputError(f"--segmenters: {wrong[0]} is none of {', '.join(_SEGMENTERS)}")
-        if "psl_plus_plus" in self.segmenters and "psl" not in self.segmenters:
-            raise InputError("--segmenters: psl_plus_plus needs psl before it")
+        for name, (before, _) in _ROUNDS.items():
+            if name in self.segmenters and before not in self.segmenters:
+                raise InputError(f"--segmenters: {name} needs {before} before it")
+        self.finish = [n for n in settings.finish.split(",") if n]
+        if wrong := set(self.finish) - {"export", "report"}:
+            raise InputError(f"--finish: {min(wrong)} is none of export, report")
 
     # ------------------------------------------------------------------------- the list of steps
 
@@ -83,6 +91,8 @@ class Pipeline:
             yield Step(keys, write_voc, one)
         yield self._step(f"write_saliency/{s.train_split}", write_saliency, config.WriteSaliency)
         mined = yield from self._mine()
+        merge = self.read(config.MakeMasks).merge_steps
+        used = mined if merge == "auto" else min(mined, merge)
         for merged in range(1, mined + 1):
             name = make_masks.name_of(merged)
             yield self._step(
@@ -93,7 +103,6 @@ class Pipeline:
                     f"evaluate/masks_{name}", evaluate, config.Evaluate, what="masks",
                     split=s.train_split, masks="", merge_steps=merged,
                 )  # fmt: skip
-        used = min(mined, self.read(config.MakeMasks).merge_steps)
         for name in self.segmenters:
             yield from self._segment(name, used)
             if truth[s.val_split]:
@@ -101,10 +110,16 @@ class Pipeline:
                     f"evaluate/{name}", evaluate, config.Evaluate, what="model",
                     split=s.val_split, model=name, with_tags=False,
                 )  # fmt: skip
-        if self.segmenters:
+                if self.read(config.Evaluate).with_tags and name not in ("no_psl", "supervised"):
+                    yield self._step(
+                        f"evaluate/{name}_gt", evaluate, config.Evaluate, what="model",
+                        split=s.val_split, model=name,
+                    )  # fmt: skip
+        if self.segmenters and "export" in self.finish:
             last = self.segmenters[-1]
             yield self._step(f"export/{last}", export, config.Export, model=last)
-        yield self._step("report", report, config.Report)
+        if "report" in self.finish:
+            yield self._step("report", report, config.Report)
         return mined
 
     def _step(self, key, phase, cls, **changes):
@@ -116,8 +131,13 @@ class Pipeline:
         return written is not None or write_voc.has_truth(settings)
 
     def _mine(self):
-        """Algorithm 1: the steps until training is no success; returns how many were mined."""
-        first = None
+        """Algorithm 1: the steps until training is no success; returns how many were mined.
+
+        With --merge_steps=auto also until a step takes the regions further from the salient area.
+        """
+        first, best = None, 0.0
+        auto = self.read(config.MakeMasks).merge_steps == "auto"
+        measured = auto or self.read(config.MineRegions).threshold == "auto"
         for t in range(1, self.settings.max_steps + 1):
             name = f"step_{t}"
             if t > 1:
@@ -135,6 +155,17 @@ class Pipeline:
                             f"{self.settings.stop_loss}; train longer or raise it"
                         )
                     return t - 1
+            if measured:
+                facts = yield self._step(
+                    f"choose_threshold/{name}", choose_threshold, config.ChooseThreshold, step=t
+                )
+                if facts and auto:
+                    agreement = facts["agreement"]
+                    if t > 1 and agreement <= best:
+                        logging.info("step %d would take the regions from an IoU of %.3f with the "
+                                     "salient area to %.3f: stop", t, best, agreement)  # fmt: skip
+                        return t - 1
+                    best = agreement
             yield self._step(f"mine_regions/{name}", mine_regions, config.MineRegions, step=t)
         return self.settings.max_steps
 
@@ -153,12 +184,15 @@ class Pipeline:
         changes = {"name": name, "merge_steps": merged, "masks": "", "start_model": ""}
         if name == "no_psl":
             changes["psl"] = "none"
-        elif name == "psl_plus_plus":
-            yield self._step("relabel/relabelled", relabel, config.Relabel, model="psl")
-            start = "psl" if self.settings.psl_plus_plus_from == "psl" else ""
-            changes |= {"masks": "relabelled", "start_model": start,
+        elif name in _ROUNDS:
+            before, masks = _ROUNDS[name]
+            yield self._step(
+                f"relabel/{masks}", relabel, config.Relabel, model=before, relabelled=masks
+            )  # fmt: skip
+            start = before if self.settings.psl_plus_plus_from == "psl" else ""
+            changes |= {"masks": masks, "start_model": start,
                         "psl": self.settings.psl_plus_plus,
-                        "psl_start": "0"}  # fmt: skip
+                        "psl_start": 0}  # fmt: skip
         elif name == "supervised":
             yield self._step(
                 "supervised_masks/supervised", supervised_masks, config.SupervisedMasks
@@ -218,8 +252,11 @@ class Pipeline:
         for step in range(1, steps + 1):
             name = f"masks_{make_masks.name_of(step)}"
             masks[f"step_{step}"] = results(name).get(name)
-        models = {k: v["miou"] for name in self.segmenters for k, v in results(name).items()}
+        measured = [n for name in self.segmenters for n in (name, f"{name}_gt")]
+        models = {k: v["miou"] for name in measured for k, v in results(name).items()}
         manifest = self.run_dir.manifest()
+        chosen = {f"step_{k}": manifest.get(f"choose_threshold/step_{k}", {}).get("facts")
+                  for k in range(1, self.settings.max_steps + 1)}  # fmt: skip
         keys = [f"train_classifier/step_{k}" for k in range(1, steps + 1)]
         keys += [f"train_segmenter/{name}" for name in self.segmenters]
         trained = {key.rpartition("/")[2]: manifest[key]["facts"] for key in keys}
@@ -230,6 +267,7 @@ class Pipeline:
             "classifier_loss": {
                 f"step_{k}": trained[f"step_{k}"]["last_epoch"]["loss"] for k in range(1, steps + 1)
             },
+            "agreement": {k: facts for k, facts in chosen.items() if facts},
             "model_miou": models,
             "object_share": {
                 name: metrics.object_shares(results(name)[name]["confusion"])
@@ -265,7 +303,8 @@ class Pipeline:
         for sentence in verdict.sentences(summary):
             print(sentence)
         print(f"minutes: {sum(summary['seconds'].values()) / 60:.1f}")
-        print(f"pictures: {self.run_dir.report}   numbers: {self.run_dir.root / 'summary.json'}   "
+        pictures = f"pictures: {self.run_dir.report}   " if "report" in self.finish else ""
+        print(f"{pictures}numbers: {self.run_dir.root / 'summary.json'}   "
               f"curves: tensorboard --logdir {self.run_dir.root / 'tensorboard'}")  # fmt: skip
 
 

@@ -47,6 +47,21 @@ def _beside(output):
     return partial, partial.with_name(partial.name + ".json")
 
 
+def _copy(source, target):
+    """A finished output, which nobody changes any more, by hard links where the disk has them."""
+
+    def link(file, beside):
+        try:
+            os.link(file, beside)
+        except OSError:
+            shutil.copy2(file, beside)
+
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=link)
+    else:
+        link(source, target)
+
+
 def _holds_work(partial):
     """Whether an earlier try got so far as to write something."""
     return partial.is_file() or (partial.is_dir() and any(partial.iterdir()))
@@ -139,14 +154,18 @@ class RunDir:
         refusing.
       worker: which worker of a job this is. Worker 0, the chief, runs every phase, holds the lock
         and publishes; the others join the phases that are run together and wait for the rest.
+      share: a folder of runs that share what they have in common: what one of them has made with
+        the same settings from the same inputs is taken from there, and so are feature caches.
     """
 
-    def __init__(self, root, restart=False, worker=0):
+    def __init__(self, root, restart=False, worker=0, share=""):
         if not str(root):
             raise InputError("--run_dir is empty: name the folder that holds this run's files")
         self.root = pathlib.Path(root)
         self.restart, self.chief = restart, worker == 0
-        self.keep_cache = False  # the pipeline shares feature caches between its phases
+        self._share = pathlib.Path(share) if share else None
+        # The pipeline shares feature caches between its phases, runs that share with each other.
+        self.keep_cache = bool(share)
         self._lock = None
 
     # ------------------------------------------------------------------------------- the paths
@@ -171,6 +190,9 @@ class RunDir:
 
     def classifier(self, step):
         return self.root / f"step_{step}" / "classifier"
+
+    def threshold(self, step):
+        return self.root / f"step_{step}" / "threshold.json"
 
     def regions(self, step):
         return self.root / f"step_{step}" / "regions"
@@ -197,18 +219,23 @@ class RunDir:
 
     @property
     def cache(self):
-        return self.root / "cache"
+        return (self._share or self.root) / "cache"
 
     def drop_cache(self):
-        """Removes what phases shared."""
-        remove_at_once(self.cache)
+        """Removes what phases shared; what runs share stays."""
+        if not self._share:
+            remove_at_once(self.cache)
 
     def tensorboard(self, key):
         return self.root / "tensorboard" / key.replace("/", "_")
 
+    @property
+    def _classes_path(self):
+        return self.root / "data" / "classes.json"
+
     def classes(self):
         """The run's `ClassSet`, as the first split that was written fixed it."""
-        path = self.root / "data" / "classes.json"
+        path = self._classes_path
         if not path.exists():
             raise InputError(f"{path} is not there: write the training images first "
                              f"({_command('write_voc')})")  # fmt: skip
@@ -216,7 +243,7 @@ class RunDir:
 
     def fix_classes(self, classes):
         """Records the run's classes; a later split must bring the same."""
-        path = self.root / "data" / "classes.json"
+        path = self._classes_path
         if path.exists():
             if ClassSet.load(path) == classes:
                 return
@@ -338,6 +365,8 @@ class RunDir:
                 if renewed != done:
                     self._record(key, renewed)
                 return done["facts"]
+            if taken := self._take(key, wanted, output):
+                return taken["facts"]
             partial, begun = _beside(output)
             partial.parent.mkdir(parents=True, exist_ok=True)
             # Work without a record of how it was begun cannot be trusted.
@@ -366,6 +395,30 @@ class RunDir:
             begun.unlink(missing_ok=True)
             logging.info("%s: finished in %.0f s → %s", key, entry["seconds"], output)
             return facts
+
+    def _take(self, key, wanted, output):
+        """Takes a phase's output from a run that shares; its entry, or None where no run has it."""
+        others = sorted(self._share.glob("*/manifest.json")) if self._share else []
+        for path in others:
+            other = RunDir(path.parent)
+            entry = other.entry(key) if not path.parent.samefile(self.root) else None
+            if entry is None or wanted.difference(entry) is not None:
+                continue
+            partial, begun = _beside(output)
+            partial.parent.mkdir(parents=True, exist_ok=True)
+            _remove(partial)
+            begun.unlink(missing_ok=True)
+            _copy(other.root / entry["output"], partial)
+            if not self._classes_path.exists():
+                shutil.copy(other._classes_path, self._classes_path)
+            entry = wanted.renewed(entry) | {"status": "publishing"}
+            self._record(key, entry)
+            _remove(output)
+            os.replace(partial, output)
+            self._record(key, entry | {"status": "finished"})
+            logging.info("%s: taken from %s", key, other.root)
+            return entry
+        return None
 
     def _follow(self, key, wanted, output, work):
         """A phase as a worker that is not the chief goes through it. Returns the facts."""

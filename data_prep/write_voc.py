@@ -133,7 +133,7 @@ class _Devkit:
             where = " (nor in ImageSets/Segmentation)" if self.settings.ids_file else ""
             raise InputError(
                 f"{self._list} is not there{where}: give --split one of the lists in "
-                f"{self.root / _LISTS}, or --ids_file"
+                f"{self._list.parent}, or --ids_file"
             )
         for folder in self._read_for_images():
             if missing := self._missing[folder]:
@@ -192,7 +192,7 @@ class _Devkit:
 
 def _list_of(settings, root):
     """The list of the split's images: --ids_file, here or in the devkit, or the devkit's own."""
-    own = root / _LISTS
+    own = pathlib.Path(settings.lists_dir) if settings.lists_dir else root / _LISTS
     if not settings.ids_file:
         return own / f"{settings.split}.txt"
     here = pathlib.Path(settings.ids_file)

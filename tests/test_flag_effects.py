@@ -14,6 +14,7 @@ from aepsl_tf.data.transforms import decode_mask
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import digest
 from aepsl_tf.phases import (
+    choose_threshold,
     evaluate,
     export,
     make_masks,
@@ -34,6 +35,7 @@ BASE = {
     config.TrainSegmenter: TRAINING
     | {"name": "tried", "merge_steps": 2, "psl_start": "0"},  # Ŝ from the first step on
     config.MineRegions: TINY,
+    config.ChooseThreshold: TINY,
     config.MakeMasks: TINY,
     config.Relabel: TINY | {"model": "no_psl"},  # whose random start gives varied masks
     config.Evaluate: TINY | {"model": "no_psl", "split": "train"},
@@ -45,7 +47,7 @@ _NETWORK = {
     "precision": "mixed_bfloat16", "optimizer": "adam", "learning_rate": 0.02,
     "last_layer_rate": 5.0, "bias_rate": 1.0, "momentum": 0.5, "weight_decay": 0.01,
     "lr_policy": "poly", "lr_drop_epochs": "", "epochs": 1, "global_batch": 6, "dropout": 0.1,
-    "seed": 1, "label_loss": "softmax", "accumulate": 2,
+    "seed": 1, "label_loss": "softmax", "accumulate": 2, "fc_channels": 32,
 }  # fmt: skip
 _INFERENCE = {"crf": False, "crf_preset": "sec", "crf_iterations": 1,
               "pixel_limit": 4096}  # fmt: skip
@@ -57,10 +59,12 @@ CHANGES = {
        "start_model": "psl"},
     config.MineRegions: {"step": 2, "threshold": 0.7, "threshold_rule": "top_pixels",
                          "pixel_limit": 4096},
+    config.ChooseThreshold: {"step": 2, "threshold": "auto", "threshold_rule": "top_pixels",
+                             "background_threshold": 0.5, "pixel_limit": 4096},
     config.MakeMasks: {"merge_steps": 1, "background_threshold": 0.5},
-    config.Relabel: {"model": "psl", **_INFERENCE},
+    config.Relabel: {"model": "psl", "relabel_crf": False, **_INFERENCE},
     config.Evaluate: {"model": "psl", "split": "val", "what": "masks", **_INFERENCE},
-    config.Export: {"model": "no_psl", "p": 0.9, "pixel_limit": 4096},
+    config.Export: {"model": "no_psl", "p": 0.9, "test_policy": "none", "pixel_limit": 4096},
     config.Report: {"panel_images": 1, "pixel_limit": 4096},
 }  # fmt: skip
 """Class → field → another value, whose effect `test_flag_changes_the_output` shows."""
@@ -69,8 +73,9 @@ ELSEWHERE = {
     "train_split, val_split": "test_pipeline: phases by hand; test_phases: any split",
     "backbone, weights": "test_backbones; test_phases: wrong weights",
     "cache_features": "test_segmenter: the same weights; test_feature_cache",
-    "p": "test_predictor; here of Export; test_pictures",
+    "p, test_policy": "test_predictor; here of Export; test_pictures",
     "pixel_limit": "here where it shapes what is made; test_pictures",
+    "relabelled": "test_pipeline: a second round",
     "with_tags": "test_tags_are_the_scores, here",
     "strategy": "test_strategies", "checkpoint_seconds, keep": "test_loop",
     "deterministic": "test_model_dir: on and off, each in a process of its own",
@@ -83,6 +88,7 @@ RUNS = {
     config.TrainClassifier: (train_classifier, lambda r, c: r.classifier(c.step)),
     config.TrainSegmenter: (train_segmenter, lambda r, c: r.model("tried")),
     config.MineRegions: (mine_regions, lambda r, c: r.regions(c.step)),
+    config.ChooseThreshold: (choose_threshold, lambda r, c: r.threshold(c.step)),
     config.MakeMasks: (make_masks, lambda r, c: r.masks(make_masks.name_of(c.merge_steps))),
     config.Relabel: (relabel, lambda r, c: r.masks("relabelled")),
     config.Evaluate: (evaluate, lambda r, c: r.root / "eval"),

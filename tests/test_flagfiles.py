@@ -1,7 +1,7 @@
 """The command that each flagfile prints runs as printed, on a tiny devkit of VOC's own layout.
 
 It runs in a folder where everything has the name that the command gives it. Only sizes are
-overridden, by flags after it, and weights that it would download.
+overridden, by flags after it, the lists that ship, and weights that it would download.
 """
 
 import json
@@ -22,7 +22,7 @@ from aepsl_tf.run_dir import RunDir
 ROOT = pathlib.Path(__file__).parents[1]
 SIZES = ("--input_size=33", "--global_batch=2", "--epochs=1", "--segmenter_epochs=1",
          "--max_steps=2", "--merge_steps=2", "--crf_iterations=1", "--panel_images=1",
-         "--workers=1")  # fmt: skip
+         "--workers=1", "--fc_channels=0", "--lists_dir=")  # fmt: skip
 DOWNLOADED = ("--weights=vgg16_notop.weights.h5",)
 DRAWN = ("--demo_train=8", "--demo_val=2")
 TRAIN, AUG, VAL = 3, 5, 2  # pictures: of train, only of train_aug, of val
@@ -45,7 +45,9 @@ def draw_devkit(root):
         (root / folder).mkdir(parents=True)
     ids = [f"2007_{i:06d}" for i in range(TRAIN + AUG + VAL)]
     train, aug, val = ids[:TRAIN], ids[: TRAIN + AUG], ids[TRAIN + AUG :]
-    for name, listed in {"train": train, "val": val, "train_aug": aug}.items():
+    lists = {"train": train, "val": val, "train_aug": aug}
+    lists |= {f"{s}_{k}": lists[k] for s in ("subset", "animals") for k in ("train", "val")}
+    for name, listed in lists.items():
         path = root / f"ImageSets/Segmentation/{name}.txt"
         path.write_text("".join(f"{id_}\n" for id_ in listed))
     tags = {}
@@ -181,14 +183,30 @@ def test_voc2012(running):
     assert drfi["path"] == "" and len(drfi["sha256"]) == 64
 
 
-def test_voc2012_subset(running):
-    """A frozen VGG-16, cached features, bfloat16; masks for all, tags from a file."""
-    command = running["voc2012_subset.flags"]
-    assert "train: tags from csv; ground truth: 3 masks" in command.end()
+@pytest.mark.parametrize("name", ["subset", "animals"])
+def test_a_part_of_voc2012(running, name):
+    """A frozen VGG-16, cached features; masks for all."""
+    command = running[f"voc2012_{name}.flags"]
+    assert f"{name}_train: tags from masks; ground truth: 3 masks" in command.end()
     manifest = whole(command.run_dir, ["psl"])
     trained = manifest["train_classifier/step_1"]["config"]
     assert (trained["freeze_through"], trained["cache_features"]) == ("pool5a", True)
-    assert manifest["write_saliency/train"]["config"]["onnx_model"]["path"] == "u2netp.onnx"
+
+
+def test_the_lists_that_ship():
+    """Each of them, and of each training list a part to choose with and the rest."""
+    lists = {path.stem: path.read_text().split() for path in (ROOT / "flags/lists").glob("*.txt")}
+    sizes = {"subset_train": 528, "subset_val": 256, "animals_train": 736, "animals_val": 193}
+    assert sizes.items() <= {name: len(ids) for name, ids in lists.items()}.items()
+    for name, ids in lists.items():
+        assert len(set(ids)) == len(ids)
+        assert all(re.fullmatch(r"20\d\d_\d{6}", id_) for id_ in ids), name
+    for name in ("subset", "animals"):
+        train, val, fit, choose = (
+            lists[f"{name}_{split}"] for split in ("train", "val", "fit", "choose")
+        )  # fmt: skip
+        assert sorted(fit + choose) == sorted(train) and not set(train) & set(val)
+        assert len(choose) > len(train) / 5
 
 
 @pytest.mark.long

@@ -211,6 +211,90 @@ def test_segmenters_train_on_what_was_mined(tmp_path):
     assert merged == [2, 2, 2]
 
 
+def test_steps_end_where_regions_leave_the_salient_area(tmp_path):
+    """--merge_steps=auto: the third step is measured, found worse, and not mined."""
+    unstarted = _unstarted(tmp_path, max_steps=4, merge_steps="auto", threshold="auto")
+    agreement, done, merged = {1: 0.4, 2: 0.5, 3: 0.45}, [], []
+
+    def do(step):
+        done.append(step.keys[0])
+        if step.phase is pipeline.choose_threshold:
+            return {"agreement": agreement[step.settings.step], "threshold": 0.3}
+        if step.phase is pipeline.train_segmenter:
+            merged.append(step.settings.merge_steps)
+        return {"last_epoch": {"loss": 0.3}}
+
+    assert unstarted._walk(do) == 2
+    assert merged == [2, 2, 2]
+    assert "choose_threshold/step_3" in done and "mine_regions/step_3" not in done
+    assert done.index("choose_threshold/step_2") < done.index("mine_regions/step_2")
+
+
+def test_auto_chooses_without_ground_truth_what_agrees_best(run_copy, common):
+    """A real step: the δ of the highest IoU is what the regions are mined with."""
+    shutil.rmtree(run_copy.root / "step_1/regions")
+    read = reader(**common | {"threshold": "auto"})
+    facts = pipeline.choose_threshold.run(read(config.ChooseThreshold), run_copy)
+    shares = facts["by_threshold"]
+    assert len(shares) == 8 and len(set(shares.values())) > 2
+    assert shares[str(facts["threshold"])] == max(shares.values()) == facts["agreement"]
+    pipeline.mine_regions.run(read(config.MineRegions), run_copy)
+    found = run_copy.entry("mine_regions/step_1")["digest"]
+    shutil.rmtree(run_copy.root / "step_1/regions")
+    chosen = reader(**common | {"threshold": facts["threshold"]})
+    pipeline.mine_regions.run(chosen(config.MineRegions), RunDir(run_copy.root, restart=True))
+    assert run_copy.entry("mine_regions/step_1")["digest"] == found
+
+
+def test_auto_needs_its_choice(run_copy, common):
+    shutil.rmtree(run_copy.root / "step_1/regions")
+    read = reader(**common | {"threshold": "auto", "merge_steps": "auto"})
+    with pytest.raises(InputError, match="run python -m aepsl_tf.phases.choose_threshold first"):
+        pipeline.mine_regions.run(read(config.MineRegions), run_copy)
+    with pytest.raises(InputError, match="--merge_steps=auto: only the pipeline"):
+        pipeline.make_masks.run(read(config.MakeMasks), run_copy)
+
+
+def test_a_second_round_and_tags_as_scores(run_copy, common):
+    """PSL++ relabelled by itself; +GT beside each segmenter with scores; what is there is taken."""
+    changed = {"segmenters": "psl,psl_plus_plus,psl_plus_plus_2", "with_tags": True, "finish": "",
+               "crf": True}  # fmt: skip
+    read = reader(**common | changed)
+    summary = Pipeline(read(config.Pipeline), read, run_copy, workers=1).run()
+    models = ["psl", "psl_plus_plus", "psl_plus_plus_2"]
+    expected = {f"{m}{gt}{crf}" for m in models for gt in ("", "_gt") for crf in ("", "_crf")}
+    assert summary["model_miou"].keys() == expected
+    inputs = run_copy.entry("train_segmenter/psl_plus_plus_2")["inputs"]
+    assert {"relabel/relabelled_2", "train_segmenter/psl_plus_plus"} <= inputs.keys()
+    assert "train_segmenter/psl_plus_plus" in run_copy.entry("relabel/relabelled_2")["inputs"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [({"segmenters": "psl,psl_plus_plus_2"}, "--segmenters"), ({"finish": "exports"}, "--finish")],
+)
+def test_what_cannot_be_run(tmp_path, changes, flag):
+    with pytest.raises(InputError, match=flag):
+        _unstarted(tmp_path, **changes)
+
+
+def test_runs_that_share_make_once_what_they_have_in_common(finished, common, tmp_path):
+    """Another number of merged steps: all up to the masks is taken, and bears the same digests."""
+    (tmp_path / "first").symlink_to(finished.root)
+    read = reader(**common | {"merge_steps": 1, "segmenters": "no_psl", "finish": ""})
+    run = RunDir(tmp_path / "second", share=tmp_path)
+    Pipeline(read(config.Pipeline), read, run, workers=1).run()
+    mine, theirs = run.manifest(), finished.run_dir.manifest()
+    assert set(mine) - set(theirs) == set()
+    made = {key for key in mine if mine[key]["digest"] != theirs[key]["digest"]}
+    assert made == {"train_segmenter/no_psl", "evaluate/no_psl"}
+    shared, other = (r / "data/train/images/family.json" for r in (run.root, finished.root))
+    assert shared.stat().st_ino == other.stat().st_ino
+    assert run.classes() == finished.run_dir.classes()
+    again = Pipeline(read(config.Pipeline), read, RunDir(run.root), workers=1).run()
+    assert again["model_miou"].keys() == {"no_psl", "no_psl_crf"}
+
+
 @pytest.mark.parametrize("names", ["psl_plus_plus", "no_psl,best"])
 def test_segmenters_that_cannot_be(tmp_path, names):
     with pytest.raises(InputError, match="--segmenters"):

@@ -70,7 +70,7 @@ def of_model(settings, run_dir, truth, num_classes, workers):
             f"--with_tags: split {settings.split} has no tags; write it again with --tags_from, "
             "or evaluate without --with_tags"
         )
-    predictor = Predictor(model, settings.p, settings.pixel_limit)
+    predictor = Predictor(model, settings)
     # One picture at a time, as the exported model is asked: its masks, bit for bit.
     reader = Reader(model, model.cells, settings.pixel_limit, batch=1)
 

@@ -12,10 +12,22 @@ def sentences(summary):
     def counted(miou):  # None where nothing was
         return {name: value for name, value in miou.items() if value is not None}
 
-    return [*_masks(counted(summary["mask_miou_void_wrong"])),
+    return [*_agreement(summary["agreement"]), *_masks(counted(summary["mask_miou_void_wrong"])),
             *_segmenters(counted(summary["model_miou"])),
             *_online_masks(summary["psl_start"]), *_objects(summary["object_share"]),
             *_lengths(summary["still_falling"])]  # fmt: skip
+
+
+def _agreement(steps):
+    """Of `agreement.Agreement.results` by step."""
+    if steps:
+        each = ", ".join(
+            f"{found['agreement']:.3f} (step {name[5:]}, δ {found['threshold']:g})"
+            for name, found in steps.items()
+        )
+        last, *before = [found["agreement"] for found in reversed(steps.values())]
+        end = "; the last one took them further apart" if before and last <= before[0] else ""
+        yield f"Regions and salient area: IoU {each}{end}. Tags and saliency alone say so."
 
 
 def _masks(miou):

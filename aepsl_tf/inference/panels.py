@@ -53,10 +53,10 @@ def heatmaps_of(model, rows, decode, pixel_limit):
     return drawn
 
 
-def predictions_of(model, rows, decode, p, pixel_limit):
-    """Position → mask uint8 `[H, W]` by a `Segmenter`, for a picture at `pixel_limit`."""
-    predictor = Predictor(model, p, pixel_limit)
-    read = Reader(model, model.cells, pixel_limit).read(rows.values(), decode)
+def predictions_of(model, rows, decode, settings):
+    """Position → mask uint8 `[H, W]` by a `Segmenter`, for a picture at --pixel_limit."""
+    predictor = Predictor(model, settings)
+    read = Reader(model, model.cells, settings.pixel_limit).read(rows.values(), decode)
     return {
         index: predictor.mask_of(cells, picture.shape[:2])
         for index, (_, picture, cells) in zip(rows, read, strict=True)

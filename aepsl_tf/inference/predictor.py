@@ -7,7 +7,7 @@ from aepsl_tf.data import geometry
 from aepsl_tf.inference.cells import Cells
 
 
-def prohibit(logits, scores, p):
+def prohibit(logits, scores, p, policy="weights"):
     """The test policy (§3.2): scores below p become 0, the others weigh their class's map.
 
     In the log domain, where a background that trails by any number of logits is still there to
@@ -17,16 +17,22 @@ def prohibit(logits, scores, p):
       logits: float32 `[B, H, W, C+1]` before softmax, background first.
       scores: v `[B, C]`.
       p: the prohibited threshold.
+      policy: --test_policy; the paper's is "weights".
 
     Returns:
       float32 `[B, H, W, C+1]`: probabilities, renormalised over the classes.
     """
-    return tf.nn.softmax(_weighed(logits, class_weights(scores, p)))
+    return tf.nn.softmax(_weighed(logits, class_weights(scores, p, policy)))
 
 
-def class_weights(scores, p):
-    """[1, v] with prohibited scores as 0: float32 `[B, C+1]`."""
-    kept = tf.where(scores < p, 0.0, scores)
+def class_weights(scores, p, policy="weights"):
+    """[1, v] with prohibited scores as 0, as --test_policy has it: float32 `[B, C+1]`."""
+    if policy == "none":
+        kept = tf.ones_like(scores)
+    else:
+        weights = {"weights": lambda: scores, "threshold": lambda: tf.ones_like(scores),
+                   "max": lambda: tf.math.divide_no_nan(scores, tf.reduce_max(scores, -1, True))}[policy]()
+        kept = tf.where(scores < p, 0.0, weights)
     return tf.concat([tf.ones_like(kept[..., :1]), kept], axis=-1)
 
 
@@ -40,14 +46,15 @@ class Predictor:
     """A segmenter as a function of pictures.
 
     Args:
-      model: a `Segmenter`.
-      p: prohibited threshold; without a classification branch nothing is prohibited.
-      pixel_limit: larger pictures are segmented at this many pixels; their probabilities stay
-        at that size, the mask is scaled back.
+      model: a `Segmenter`; one without a classification branch prohibits nothing.
+      settings: p, test_policy and pixel_limit of a `config.Segmentation`. Pictures larger than
+        the limit are segmented at this many pixels; their probabilities stay at that size, the
+        mask is scaled back.
     """
 
-    def __init__(self, model, p, pixel_limit):
-        self.model, self.p, self.pixel_limit = model, p, pixel_limit
+    def __init__(self, model, settings):
+        self.model, self.pixel_limit = model, settings.pixel_limit
+        self._policy = settings.p, settings.test_policy
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
     def segment(self, images):
@@ -63,7 +70,7 @@ class Predictor:
         logits = geometry.from_network(cells.pop("logits"), area, config)
         weighed = logits
         if self.model.has_scores:
-            weighed = _weighed(logits, class_weights(cells["scores"], self.p))
+            weighed = _weighed(logits, class_weights(cells["scores"], *self._policy))
         mask = tf.argmax(weighed, axis=-1, output_type=tf.int32)
         return {"mask": _resized(mask, size), "probabilities": tf.nn.softmax(logits)} | cells
 
@@ -71,7 +78,7 @@ class Predictor:
         """What weighs the classes of one picture's cells: float32 `[C+1]`."""
         if not self.model.has_scores:
             return np.ones(self.model.num_classes + 1, np.float32)
-        return class_weights(cells["scores"], self.p).numpy()
+        return class_weights(cells["scores"], *self._policy).numpy()
 
     def mask_of(self, cells, size):
         """The mask uint8 `[H, W]` of one picture's cells; `size` is its (H, W)."""

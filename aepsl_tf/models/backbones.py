@@ -108,9 +108,10 @@ def _conv(filters, kernel, dilation, name, seed, dtype, scale=2.0):
     )  # fmt: skip
 
 
-def _blocks(backbone, fc6_dilation, dropout, seed, dtype):
+def _blocks(backbone, fc6_dilation, fc_channels, dropout, seed, dtype):
     """The layers in order: five convolution blocks (their pools included), then the head."""
     blocks, fc = _SIZES[backbone]
+    fc = fc_channels or fc
     # The small trunk sees small pictures: what widens VGG-16's view without lowering its
     # resolution (stride-1 pools, conv5's dilation) would make every cell see the whole picture.
     wide = backbone == "vgg16"
@@ -152,8 +153,8 @@ def build(config):
       layers through `config.freeze_through`; `tuned` maps those features to fc7 `[B, h, w, K]`.
     """
     stages = _blocks(
-        config.backbone, config.fc6_dilation, getattr(config, "dropout", 0.5),
-        getattr(config, "seed", 0), config.precision,
+        config.backbone, config.fc6_dilation, config.fc_channels,
+        getattr(config, "dropout", 0.5), getattr(config, "seed", 0), config.precision,
     )  # fmt: skip
     cut = _FREEZE_BLOCKS[config.freeze_through]
     images = keras.Input([None, None, 3], name="images")
@@ -219,28 +220,28 @@ def _pretrained(weights, channels):
     if any(layer.name == "fc1" for layer in source.layers):
         # fc1 sees the map `[7, 7, C]` flattened: row, column, channel, the last one fastest.
         kernel, bias = source.get_layer("fc1").get_weights()
-        fc6 = decimate(kernel.reshape(7, 7, -1, kernel.shape[1]), bias, channels)
+        kernel = kernel.reshape(7, 7, -1, kernel.shape[1])
+        fc6 = decimate(kernel, bias, kernel.shape[2], channels)
         kernel, bias = source.get_layer("fc2").get_weights()
-        fc7 = decimate(kernel[None, None], bias, channels)
+        fc7 = decimate(kernel[None, None], bias, channels, channels)
         found |= {n: (v, "decimated from fc1, fc2") for n, v in (("fc6", fc6), ("fc7", fc7))}
     return found
 
 
-def decimate(kernel, bias, channels):
+def decimate(kernel, bias, inputs, outputs):
     """A fully connected layer as a smaller convolution (DeepLab, §3.1): every n-th tap and channel.
 
-    Of 7 taps a side the 1st, 4th and 7th stay; of 4096 outputs, and of inputs that are such
-    outputs, every 4th.
+    Of 7 taps a side the 1st, 4th and 7th stay; of 4096 channels, for DeepLab's 1024, every 4th.
 
     Args:
       kernel: `[h, w, in, out]`; bias: `[out]`.
-      channels: outputs to keep.
+      inputs, outputs: how many to keep.
 
     Returns:
-      [kernel `[3, 3, in', channels]` (1 × 1 where the layer sees one cell), bias `[channels]`].
+      [kernel `[3, 3, inputs, outputs]` (1 × 1 where the layer sees one cell), bias `[outputs]`].
     """
     taps = np.linspace(0, kernel.shape[0] - 1, min(3, kernel.shape[0])).round().astype(int)
-    *_, inputs, outputs = (_spread(count, channels) for count in kernel.shape)
+    inputs, outputs = _spread(kernel.shape[2], inputs), _spread(kernel.shape[3], outputs)
     return [kernel[taps][:, taps][..., inputs, outputs].copy(), bias[outputs].copy()]
 
 

@@ -137,7 +137,7 @@ def psl_start(start, history):
         alone that decide, and a run that is resumed decides the same.
     """
     if start != "auto":
-        return int(start)
+        return start
     ready = (e + 1 for e, logs in enumerate(history) if logs["tag_score"] >= READY)
     return next(ready, None)
 

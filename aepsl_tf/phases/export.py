@@ -35,7 +35,7 @@ def write(model, folder, settings):
     from aepsl_tf.inference.predictor import Predictor
     from aepsl_tf.models import model_dir
 
-    predictor = Predictor(model_dir.load(model), settings.p, settings.pixel_limit)
+    predictor = Predictor(model_dir.load(model), settings)
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
     def serve_bytes(encoded):

@@ -7,11 +7,18 @@ import functools
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import encoding, records
+from aepsl_tf.errors import InputError
 from aepsl_tf.mining import pseudo_masks, regions
 
 
 def name_of(steps):
-    """The masks' name: which steps are merged."""
+    """The masks' name: which steps are merged.
+
+    Raises:
+      InputError: "auto", which is a number only where all steps are known.
+    """
+    if steps == "auto":
+        raise InputError("--merge_steps=auto: only the pipeline chooses it; give a number")
     return f"steps_1_to_{steps}"
 
 

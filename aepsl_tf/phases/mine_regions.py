@@ -21,6 +21,10 @@ def run(settings, run_dir, workers=0):
     step, split = settings.step, settings.train_split
     key = f"mine_regions/step_{step}"
     inputs = [f"write_voc/{split}", f"train_classifier/step_{step}"]
+    threshold = settings.threshold
+    if threshold == "auto":
+        inputs.append(f"choose_threshold/step_{step}")
+        threshold = run_dir.need(inputs[-1], key)["facts"]["threshold"]
 
     def work(partial):
         model_dir.start_over(settings)
@@ -41,9 +45,7 @@ def run(settings, run_dir, workers=0):
                     }
 
             def region(row, heatmap):
-                found = erasing.discriminative_region(
-                    heatmap, settings.threshold, settings.threshold_rule
-                )
+                found = erasing.discriminative_region(heatmap, threshold, settings.threshold_rule)
                 found = encoding.resize_mask(found, row["image/height"], row["image/width"])
                 return encoding.grey_png(found)
 

@@ -32,7 +32,7 @@ def run(settings, run_dir, workers=0):
     output.mkdir(parents=True, exist_ok=True)
     model_dir.start_over(settings)
     model = model_dir.load(run_dir.model(settings.model))
-    predictor = Predictor(model, settings.p, settings.pixel_limit)
+    predictor = Predictor(model, settings)
     # One picture at a time, as the exported model is asked: its masks, bit for bit.
     reader = Reader(model, model.cells, settings.pixel_limit, batch=1)
     preset = crf.settings_of(settings) if settings.crf else None

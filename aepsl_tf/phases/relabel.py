@@ -4,11 +4,13 @@ python -m aepsl_tf.phases.relabel --run_dir=RUN --model=psl
 """
 
 import functools
+import re
 
 import numpy as np
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import datasets, records
+from aepsl_tf.errors import InputError
 from aepsl_tf.inference import cells, crf
 from aepsl_tf.inference.over_split import Reader, over_split
 from aepsl_tf.inference.predictor import Predictor
@@ -16,17 +18,22 @@ from aepsl_tf.models import model_dir
 
 
 def run(settings, run_dir, workers=0):
-    """Writes RUN/masks/relabelled; see `config.Relabel`."""
+    """Writes RUN/masks/RELABELLED; see `config.Relabel`."""
+    if not re.fullmatch(r"relabelled\w*", settings.relabelled, re.ASCII):
+        raise InputError(
+            f"--relabelled={settings.relabelled}: expected relabelled, and letters, digits or _"
+        )
     split = settings.train_split
     inputs = [f"write_voc/{split}", f"train_segmenter/{settings.model}"]
 
     def work(partial):
         model_dir.start_over(settings)
         model = model_dir.load(run_dir.model(settings.model))
-        predictor = Predictor(model, settings.p, settings.pixel_limit)
+        predictor = Predictor(model, settings)
         reader = Reader(model, model.cells, settings.pixel_limit)
         images = records.Family(run_dir.family(split, "images"))
-        preset = crf.settings_of(settings) if settings.crf else None
+        wanted = settings.crf and settings.relabel_crf
+        preset = crf.settings_of(settings) if wanted else None
         with over_split(reader, run_dir, images, datasets.fill_pixel(images)) as read:
 
             def items(shard):
@@ -50,7 +57,8 @@ def run(settings, run_dir, workers=0):
                 workers, staged=True, description="relabel",
             )  # fmt: skip
 
-    run_dir.phase("relabel/relabelled", settings, inputs, run_dir.masks("relabelled"), work)
+    name = settings.relabelled
+    run_dir.phase(f"relabel/{name}", settings, inputs, run_dir.masks(name), work)
 
 
 if __name__ == "__main__":

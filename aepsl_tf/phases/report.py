@@ -48,9 +48,7 @@ def run(settings, run_dir, workers=0):
             overlays["S"] = panels.masks_of(family, rows)
         if model:
             network = model_dir.load(run_dir.model(model))
-            overlays[model] = panels.predictions_of(
-                network, rows, decode, settings.p, settings.pixel_limit
-            )
+            overlays[model] = panels.predictions_of(network, rows, decode, settings)
         if has_truth:
             family = records.Family(run_dir.ground_truth(split, "report"))
             overlays["truth"] = panels.masks_of(family, rows)

@@ -17,12 +17,13 @@ from aepsl_tf.training import pictures, strategies, train
 
 NAMES = {"none": "no_psl", "branch_only": "branch_only", "full": "psl"}
 _RESERVED = ("data", "masks", "cache", "eval", "export", "report", "tensorboard")
-_MASK_PHASES = {"relabelled": "relabel/relabelled", "supervised": "supervised_masks/supervised"}
 
 
 def masks_key(masks):
     """The phase that makes the masks of a name."""
-    return _MASK_PHASES.get(masks, f"make_masks/{masks}")
+    if masks == "supervised":
+        return "supervised_masks/supervised"
+    return f"{'relabel' if masks.startswith('relabelled') else 'make_masks'}/{masks}"
 
 
 def _checked(name):

@@ -14,10 +14,10 @@ _COUNT = 4
 
 
 def segmenter_overlays(model, families, classes):
-    """`draw()`: picture, pseudo mask and prediction of the first images, by the run's --p."""
+    """`draw()`: picture, pseudo mask and prediction of the first images, by the run's --p and --test_policy."""
     rows = list(itertools.islice(records.read_zipped(families), _COUNT))
     palette, config = classes.palette(), model.config
-    predictor = Predictor(model, config.p, config.pixel_limit)
+    predictor = Predictor(model, config)
     reader = Reader(model, model.cells, config.pixel_limit, trained=False)
 
     def draw():

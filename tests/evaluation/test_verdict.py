@@ -5,6 +5,7 @@ import pytest
 from aepsl_tf.evaluation import verdict
 
 GOOD = {
+    "agreement": {},
     "mask_miou_void_wrong": {"step_1": 0.355, "step_2": 0.584, "step_3": 0.628, "step_4": 0.618},
     "model_miou": {"no_psl": 0.649, "no_psl_crf": 0.725, "psl": 0.693, "psl_plus_plus": 0.73},
     "object_share": {"psl": (0.2, 0.25), "psl_plus_plus": (0.21, 0.25)},
@@ -32,6 +33,12 @@ def test_a_run_that_went_well():
         ({"mask_miou_void_wrong": {"step_1": 0.3, "step_2": 0.4}}, "every step found more of the"),
         ({"model_miou": {"no_psl": 0.5, "psl": 0.3}}, "PSL: 0.300, 20.0 points BELOW No PSL."),
         ({"psl_start": {"psl": None}}, "PSL: its scores never got ready, so Ŝ never joined"),
+        (
+            {"agreement": {"step_1": {"agreement": 0.41, "threshold": 0.3},
+                           "step_2": {"agreement": 0.38, "threshold": 0.55}}},
+            "Regions and salient area: IoU 0.410 (step 1, δ 0.3), 0.380 (step 2, δ 0.55); the last "
+            "one took them further apart.",
+        ),
         ({"object_share": {"psl": (0.1, 0.25)}}, "the truth 25%; it misses most of them."),
     ],
 )

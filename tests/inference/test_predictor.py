@@ -98,7 +98,7 @@ def test_prohibition_is_always_a_distribution(function, logits, scores, p):
 
 def test_a_mask_where_the_background_trails_by_far_and_all_else_is_prohibited(model):
     """The plain formula's 0 / 0."""
-    predictor = Predictor(model, 0.1, 4_000_000)
+    predictor = Predictor(model, configs.Segmentation())
     far = np.zeros((5, 5, 4), np.float32)
     far[..., 1:] = 300
     nothing = {"logits": far, "scores": np.zeros(3, np.float32)}
@@ -109,7 +109,7 @@ def test_a_mask_where_the_background_trails_by_far_and_all_else_is_prohibited(mo
 
 def bit_equal_outputs(model, sizes, pixel_limit=4_000_000):
     """Masks of pictures of these sizes by `segment`, one by one, and through the reader."""
-    predictor = Predictor(model, 0.3, pixel_limit)
+    predictor = Predictor(model, configs.Segmentation(p=0.3, pixel_limit=pixel_limit))
     images = [pictures(*size, seed=i)[0] for i, size in enumerate(sizes)]
     reader = Reader(model, model.cells, pixel_limit, batch=1)
     read = reader.read(range(len(images)), lambda i: tf.constant(images[i]))
@@ -120,7 +120,7 @@ def bit_equal_outputs(model, sizes, pixel_limit=4_000_000):
 
 @pytest.mark.parametrize("mode", ["crop", "warp"])
 def test_segment_gives_masks_of_the_pictures_size(mode):
-    predictor = Predictor(segmenter(input=mode), 0.1, 4_000_000)
+    predictor = Predictor(segmenter(input=mode), configs.Segmentation())
     for height, width in ((33, 33), (20, 41)):
         images = pictures(height, width, 2)
         out = predictor.segment(images)
@@ -137,7 +137,7 @@ def test_segment_gives_masks_of_the_pictures_size(mode):
 
 def test_probabilities_of_an_aligned_picture_meet_the_cells(model):
     images = pictures(33, 41)
-    predictor = Predictor(model, 0.1, 4_000_000)  # tf.function holds it weakly
+    predictor = Predictor(model, configs.Segmentation())  # tf.function holds it weakly
     out = predictor.segment(images)
     logits = model(tf.cast(images, tf.float32))["logits"]
     assert logits.shape == (1, 5, 6, 4)
@@ -147,21 +147,34 @@ def test_probabilities_of_an_aligned_picture_meet_the_cells(model):
 
 
 def test_high_p_leaves_background_alone(model):
-    predictor = Predictor(model, 2.0, 4_000_000)  # tf.function holds it weakly
+    predictor = Predictor(model, configs.Segmentation(p=2.0))  # tf.function holds it weakly
     out = predictor.segment(pictures(33, 33))
     assert np.argmax(out["probabilities"], -1).any()  # without prohibition it is not
     assert not out["mask"].numpy().any()
 
 
 def test_pixel_limit_shrinks_the_probabilities_but_not_the_mask(model):
-    predictor = Predictor(model, 0.1, 600)  # tf.function holds it weakly
-    out = predictor.segment(pictures(40, 60))
-    assert out["mask"].shape == (1, 40, 60)
-    assert out["probabilities"].shape[1:3] == (20, 30)
+    predictor = Predictor(model, configs.Segmentation(pixel_limit=4096))  # held weakly
+    out = predictor.segment(pictures(80, 120))
+    assert out["mask"].shape == (1, 80, 120)
+    assert out["probabilities"].shape[1:3] == (52, 78)
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("weights", [1, 0, 0.2, 0.4]), ("max", [1, 0, 0.5, 1]), ("threshold", [1, 0, 1, 1]),
+     ("none", [1, 1, 1, 1])],
+)  # fmt: skip
+def test_each_policy_s_weights_by_hand(policy, expected):
+    scores = np.float32([[0.05, 0.2, 0.4], [0.4, 0.05, 0.2], [0, 0, 0]])
+    made = class_weights(scores, 0.1, policy).numpy()
+    np.testing.assert_allclose(made[0], expected, rtol=1e-6)
+    np.testing.assert_allclose(made[1], [expected[i] for i in (0, 3, 1, 2)], rtol=1e-6)
+    np.testing.assert_array_equal(made[2], [1] + 3 * [1 if policy == "none" else 0])
 
 
 def test_without_a_branch_nothing_is_prohibited():
-    predictor = Predictor(segmenter(psl="none"), 2.0, 4_000_000)
+    predictor = Predictor(segmenter(psl="none"), configs.Segmentation(p=2.0))
     out = predictor.segment(pictures(33, 33))
     assert set(out) == {"mask", "probabilities"}
     np.testing.assert_array_equal(out["mask"], np.argmax(out["probabilities"], -1))

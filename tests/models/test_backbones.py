@@ -164,7 +164,7 @@ def test_decimate_is_every_third_tap_and_every_nth_channel():
     """Against a loop over every value that stays."""
     rng = np.random.default_rng(0)
     kernel, bias = rng.normal(size=[7, 7, 3, 8]), rng.normal(size=8)
-    ours, b = backbones.decimate(kernel, bias, channels=4)
+    ours, b = backbones.decimate(kernel, bias, inputs=3, outputs=4)
     assert ours.shape == (3, 3, 3, 4) and b.tolist() == [bias[2 * o] for o in range(4)]
     for i, j, c, o in np.ndindex(ours.shape):
         assert ours[i, j, c, o] == kernel[3 * i, 3 * j, c, 2 * o]
@@ -172,7 +172,7 @@ def test_decimate_is_every_third_tap_and_every_nth_channel():
 
 def test_decimate_takes_the_inputs_its_input_layer_kept():
     kernel = np.arange(8 * 8, dtype=np.float32).reshape(1, 1, 8, 8)
-    ours, _ = backbones.decimate(kernel, np.zeros(8), channels=4)
+    ours, _ = backbones.decimate(kernel, np.zeros(8), inputs=4, outputs=4)
     np.testing.assert_array_equal(ours[0, 0], kernel[0, 0][::2, ::2])
 
 

@@ -125,7 +125,7 @@ def test_scores_that_never_get_ready_are_told(caplog):
 
 
 def test_start_that_is_no_number_is_refused():
-    with pytest.raises(InputError, match="--psl_start=soon: expected auto or a number of epochs"):
+    with pytest.raises(InputError, match="--psl_start=soon: expected auto or a whole number"):
         segmenter(psl_start="soon")
 
 

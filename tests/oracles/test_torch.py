@@ -198,7 +198,7 @@ def test_segmentation_of_any_size():
     """Padded to 8k+1 with the mean, zoomed by 8 with the corners aligned, cut to size."""
     model = ours(Segmenter, configs.TrainSegmenter)
     images = pictures(65)[:, :61, :58].astype(np.uint8)
-    predictor = Predictor(model, 0.1, 4_000_000)  # tf.function holds it weakly
+    predictor = Predictor(model, configs.Segmentation())  # tf.function holds it weakly
     made = predictor.segment(images)
     padded = torch.zeros(2, 65, 65, 3) + MEAN.flip(0)
     padded[:, :61, :58] = torch.tensor(images).float()

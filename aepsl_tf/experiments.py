@@ -1,0 +1,224 @@
+"""The paper's tables and the open choices: every experiment a flagfile, every seed a run.
+
+python -m aepsl_tf.experiments --flagfile=flags/voc2012_subset.flags --voc_root=VOC2012 \
+  --runs=RUNS --only=table3,table4 --seeds=3
+
+An experiment is what this command line says, and after it `flags/experiments/NAME.flags`, whose first
+line says what it is and whose line `# paper:` which rows of `paper.csv` stand beside it. Each is run
+by the pipeline as `RUNS/NAME.seed_K`, and what two of them have in common is made once (--share).
+"""
+
+import csv
+import json
+import pathlib
+import shlex
+import statistics
+import subprocess
+import sys
+
+from absl import flags, logging
+
+from aepsl_tf import config, config_flags
+from aepsl_tf.errors import InputError
+from aepsl_tf.files import write_atomic
+
+_FOLDER = pathlib.Path(__file__).parents[1] / "flags" / "experiments"
+
+
+def experiments(only):
+    """The flagfiles whose names begin with one of the names in `only`, "" for all."""
+    wanted = [name for name in only.split(",") if name] or [""]
+    found = {}
+    for name in wanted:
+        paths = sorted(_FOLDER.glob(f"{name}*.flags"))
+        if not paths:
+            known = ", ".join(sorted(path.stem for path in _FOLDER.glob("*.flags")))
+            raise InputError(f"--only={name}: no experiment begins so; there are {known}")
+        found |= {path.stem: path for path in paths}
+    return found
+
+
+def described(path):
+    """(what the experiment is, {model: row of paper.csv}) from a flagfile's comments."""
+    lines = path.read_text().splitlines()
+    paper = [line.removeprefix("# paper:").split() for line in lines if line.startswith("# paper:")]
+    return lines[0].removeprefix("# "), dict(pair.split("=") for words in paper for pair in words)
+
+
+def _given():
+    """This command line's flags, but the runner's own, as lines of a flagfile."""
+    own = {*(f for f in config.Experiments.__dataclass_fields__), "run_dir", "share", "seed"}
+    known = {name for cls in config_flags.config_classes() for name in cls.defaults()}
+    known |= {f"{p}{name}" for p in ("classifier_", "segmenter_") for name in known}
+    known |= {"workers", "runner", "beam_args", "restart"}
+    return [
+        flags.FLAGS[name].serialize()
+        for name in sorted(known - own)
+        if name in flags.FLAGS and flags.FLAGS[name].present
+    ]
+
+
+def run_all(settings, found):
+    """Runs what is not finished, all experiments of a seed before the next one's.
+
+    Returns:
+      The names of those that failed; each has said why.
+    """
+    runs, failed = pathlib.Path(settings.runs), []
+    runs.mkdir(parents=True, exist_ok=True)
+    base = runs / "base.flags"
+    write_atomic(base, "".join(f"{line}\n" for line in _given()))
+    todo = [(seed, name) for seed in range(settings.seeds) for name in found]
+    for number, (seed, name) in enumerate(todo, start=1):
+        folder = runs / f"{name}.seed_{seed}"
+        command = [
+            sys.executable, "-m", "aepsl_tf.pipeline", f"--flagfile={base}",
+            f"--flagfile={found[name]}", f"--seed={seed}", f"--run_dir={folder}", f"--share={runs}",
+        ]  # fmt: skip
+        logging.info("experiment %d of %d: %s", number, len(todo), shlex.join(command[1:]))
+        if subprocess.run(command, check=False).returncode:
+            failed.append(folder.name)
+    return failed
+
+
+# -------------------------------------------------------------------------------------- results
+
+
+def results_of(folder):
+    """What a finished run measured: {"summary", "models": name → `metrics.Confusion.results`,
+    "masks": step → the same}; None where it is not finished.
+    """
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+        found = {}
+        for path in sorted((folder / "eval").glob("*.json")):
+            found |= json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    masks = {k: found[f"masks_steps_1_to_{k[5:]}"] for k in summary["mask_miou"]}
+    return {
+        "summary": summary,
+        "models": {name: found[name] for name in summary["model_miou"]},
+        "masks": masks,
+    }
+
+
+def spread(values):
+    """Mean and, of several, standard deviation in percent; – where nothing was measured."""
+    values = [100 * value for value in values if value is not None]
+    if not values:
+        return "–"
+    mean = f"{statistics.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.1f}"
+
+
+def _table(columns, rows):
+    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
+    return ["", *("| " + " | ".join(line) + " |" for line in lines), ""]
+
+
+def _paper(row, classes):
+    """The paper's mIoU over some classes, and each class's IoU, as shares; {} without a row."""
+    if row is None:
+        return {}
+    with open(_FOLDER / "paper.csv") as file:
+        rows = {line.pop("row"): line for line in csv.DictReader(file)}
+    return {name: float(rows[row][name]) / 100 for name in classes if name in rows[row]}
+
+
+def _masks_table(measured):
+    rows = []
+    for name, runs in measured.items():
+        for step in runs[0]["masks"]:
+            of_step = [run["masks"][step] for run in runs if step in run["masks"]]
+            chosen = [run["summary"]["agreement"].get(step, {}) for run in runs]
+            thresholds = {c["threshold"] for c in chosen if c}
+            rows.append([
+                name, f"1 to {step[5:]}",
+                ", ".join(f"{δ:g}" for δ in sorted(thresholds)) or "as set",
+                spread(c.get("agreement") for c in chosen),
+                ", ".join(f"{run['summary']['classifier_loss'][step]:.3f}" for run in runs
+                          if step in run["summary"]["classifier_loss"]),
+                *(spread(r[key] for r in of_step)
+                  for key in ("labelled_share", "miou", "miou_void_wrong")),
+            ])  # fmt: skip
+    columns = ["masks S", "steps", "δ", "IoU with the salient area", "loss of M_t", "labelled",
+               "mIoU, labelled", "mIoU, unlabelled wrong"]  # fmt: skip
+    return _table(columns, rows) if rows else []
+
+
+def _models(measured):
+    """Yields (experiment, model, its results of every seed)."""
+    for name, runs in measured.items():
+        for model in runs[0]["models"]:
+            yield name, model, [run["models"][model] for run in runs if model in run["models"]]
+
+
+def _models_tables(measured, papers):
+    """mIoU of every segmenter without and with the CRF; then each class's IoU."""
+    rows, by_class = [], []
+    every = dict(((name, model), results) for name, model, results in _models(measured))
+    for (name, model), results in every.items():
+        present = [c for c, iou in results[0]["iou"].items() if iou is not None]
+        paper = _paper(papers[name].get(model), present)
+        by_class.append([f"{name}: {model}", *(spread(r["iou"][c] for r in results) for c in present)])
+        if paper:
+            by_class.append([f"the paper: {papers[name][model]}", *(spread([paper[c]]) for c in present)])
+        if model.endswith("_crf"):
+            continue
+        with_crf = every.get((name, f"{model}_crf"), [])
+        beside = _paper(papers[name].get(f"{model}_crf"), present)
+        run = measured[name]
+        share = [r["summary"]["object_share"].get(model) for r in run]
+        rows.append([
+            name, model, str(len(results)), spread(r["miou"] for r in results),
+            spread(r["miou"] for r in with_crf),
+            spread([statistics.mean(beside.values())]) if beside else "–",
+            ", ".join(f"{s[0] / s[1]:.2f}" for s in share if s and s[1]) or "–",
+        ])  # fmt: skip
+    columns = ["experiment", "segmenter", "seeds", "val mIoU", "with CRF", "the paper, same classes",
+               "objects marked / true"]  # fmt: skip
+    tables = _table(columns, rows) if rows else []
+    if by_class:
+        tables += ["IoU by class:", *_table(["", *present], by_class)]
+    return tables
+
+
+def page(found, runs, seeds, command):
+    """The results as Markdown, with the command that makes each of them."""
+    measured, papers = {}, {}
+    lines = [f"By `{command}`; each row alone with `--only=NAME`. Mean ± standard deviation over "
+             "seeds, in percent."]  # fmt: skip
+    for name, path in found.items():
+        done = [results_of(runs / f"{name}.seed_{seed}") for seed in range(seeds)]
+        if done := [d for d in done if d]:
+            measured[name] = done
+        title, papers[name] = described(path)
+        seconds = sum(sum(d["summary"]["seconds"].values()) for d in done)
+        lines.append(f"- **{name}**: {title}" + (
+            f" {seconds / 60:.0f} minutes of phases in {len(done)} run(s), what runs share counted "
+            "in each." if done else " Not measured yet."
+        ))  # fmt: skip
+    if measured:
+        lines += [*_masks_table(measured), *_models_tables(measured, papers)]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv):
+    del argv
+    settings = config_flags.read(config.Experiments)
+    if not settings.runs:
+        raise InputError("--runs is empty: name the folder for the runs of all experiments")
+    found = experiments(settings.only)
+    failed = [] if settings.show else run_all(settings, found)
+    command = shlex.join(["python", "-m", "aepsl_tf.experiments", *sys.argv[1:]])
+    made = page(found, pathlib.Path(settings.runs), settings.seeds, command)
+    path = pathlib.Path(settings.runs) / "results.md"
+    write_atomic(path, made)
+    print(f"{made}\nwritten to {path}")
+    if failed:
+        raise InputError(f"these runs failed, each with its own line above: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    config_flags.run_app(main)
