@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-import pathlib
+import unicodedata
 
 import numpy as np
 
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import read_text
 
 BACKGROUND = 0
 VOID = 255
@@ -37,6 +38,7 @@ _VOC_NAMES = [
     "tvmonitor",
 ]
 # The paper names sofa and table and stops there (§4.1, "indoor scenes"); the rest is our guess.
+_RESERVED = ("background", "void")
 _VOC_INDOOR = {"bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor"}
 
 
@@ -71,6 +73,16 @@ class ClassSet:
             raise InputError(
                 f"classes: expected 1 to {MAX_CLASSES} foreground classes, got {len(self.names)}"
             )
+        for name in self.names:
+            if name.strip() != name or not name or name.casefold() in _RESERVED:
+                raise InputError(
+                    f"classes: {name!r} can be no class: expected a name without spaces around it, "
+                    f"and none of {', '.join(_RESERVED)}"
+                )
+            if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+                raise InputError(f"classes: {name!r} holds characters that are no text")
+            if len(name) > 200:
+                raise InputError(f"classes: {name[:40]!r}… has more than 200 characters")
         if len(set(self.names)) != len(self.names):
             twice = sorted({n for n in self.names if self.names.count(n) > 1})
             raise InputError(f"classes: names must be unique, found twice: {', '.join(twice)}")
@@ -102,26 +114,53 @@ class ClassSet:
         return [{"name": n, "color": list(c), "indoor": i} for n, c, i in rows]
 
     @classmethod
-    def from_json(cls, rows):
+    def of_names(cls, names):
+        """Classes with VOC's colours by position; indoor are those that VOC's namesakes are."""
+        return cls.from_json([{"name": name} for name in names])
+
+    @classmethod
+    def from_json(cls, rows, where="classes"):
+        """From a list of {"name", "color", "indoor"}, or of names; what is left out has defaults.
+
+        Raises:
+          InputError: something else, with `where`.
+        """
+        rows = [{"name": row} if isinstance(row, str) else row for row in rows]
+        colors = voc_palette()[1:].tolist()
         try:
+            for row, color in zip(rows, colors, strict=False):
+                if not isinstance(row["name"], str) or row.keys() - {"name", "color", "indoor"}:
+                    raise TypeError(f"found {str(row)[:100]}")
+                wrong = [x for x in row.get("color", color) if type(x) is not int or not 0 <= x < 256]
+                if wrong or len(row.get("color", color)) != 3:
+                    raise TypeError(f"{row['name']}: a color is three whole numbers from 0 to 255")
+                if not isinstance(row.get("indoor", False), bool):
+                    raise TypeError(f"{row['name']}: indoor is true or false")
             return cls(
-                names=tuple(str(r["name"]) for r in rows),
-                colors=tuple(tuple(int(x) for x in r["color"]) for r in rows),
-                indoor=tuple(bool(r["indoor"]) for r in rows),
+                names=tuple(row["name"] for row in rows),
+                colors=tuple(tuple(row.get("color", c)) for row, c in zip(rows, colors, strict=False)),
+                indoor=tuple(row.get("indoor", row["name"] in _VOC_INDOOR) for row in rows),
             )
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise InputError(
-                'classes: expected a JSON list of {"name": str, "color": [r, g, b], '
-                f'"indoor": bool}}, got something else ({error})'
-            ) from error
+                f'{where}: expected a JSON list of {{"name": str, "color": [r, g, b], "indoor": '
+                f"bool}}, or of names ({error})"
+            ) from None
 
     @classmethod
     def load(cls, path):
-        """The class set in a JSON file."""
+        """The class set in a JSON file, or in a text file of one name a line."""
+        text = read_text(path).strip()
+        if not text.startswith(("[", "{")):
+            return cls.of_names([line.strip() for line in text.split("\n") if line.strip()])
         try:
-            return cls.from_json(json.loads(pathlib.Path(path).read_text()))
-        except (OSError, json.JSONDecodeError) as error:
-            raise InputError(f"{path}: cannot be read as a class list ({error})") from error
+            rows = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            first = str(error).splitlines()[0]
+            raise InputError(f"{path}: cannot be read as a class list ({first})") from None
+        if not isinstance(rows, list):
+            raise InputError(f"{path}: expected a list of classes")
+        return cls.from_json(rows, path)
 
 
 VOC = ClassSet(

@@ -5,17 +5,24 @@ line (`config_flags`) and the manifest of a run are made from that. Nothing here
 A field that two phases share has one name, so one flagfile serves a whole run.
 """
 
+import contextlib
 import dataclasses
+import itertools
+import math
+import operator
 
 from aepsl_tf.errors import InputError
 
 
 def setting(
-    default, text, *, unit="", paper="", choices=(), low=None, words=(), identity=True, content=None
-):
+    default, text, *, unit="", paper="", choices=(), low=None, high=None, above=None, below=None,
+    words=(), kind=None, identity=True, content=None,
+):  # fmt: skip
     """A dataclass field with its help, unit, source in the paper, and allowed values.
 
-    `words` are texts that may stand in the place of a number.
+    A number is at least `low` and at most `high`, or more than `above` and less than `below`.
+    `words` are texts that may stand in the place of a number. `kind` tells what a text is: "name"
+    (of a file or folder of the run), "name?" (or nothing), "epochs" (numbers by commas).
 
     `identity=False` marks a field that cannot change a byte of what the phase makes. `content`
     marks one that names a file or a folder: what that holds counts, not its name; its value lists
@@ -23,28 +30,24 @@ def setting(
     must mean what was done before, because that is how runs of older versions are read.
     """
     metadata = dict(
-        help=text, unit=unit, paper=paper, choices=tuple(choices), low=low, words=tuple(words),
-        identity=identity, content=content,
+        help=text, unit=unit, paper=paper, choices=tuple(choices), low=low, high=high, above=above,
+        below=below, words=tuple(words), kind=kind, identity=identity, content=content,
     )  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Base of all settings: checks choices and lower bounds once, for flags and notebooks alike."""
+    """Base of all settings: checks each value once, for flags, notebooks and saved ones alike."""
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
-            meta = field.metadata
-            if meta["words"]:  # a flag that may hold words is a text
-                object.__setattr__(self, field.name, _number(field, getattr(self, field.name)))
             value = getattr(self, field.name)
-            if meta["choices"] and value not in meta["choices"]:
-                raise InputError(
-                    f"--{field.name}={value}: expected one of {', '.join(meta['choices'])}"
-                )
-            if meta["low"] is not None and value not in meta["words"] and value < meta["low"]:
-                raise InputError(f"--{field.name}={value}: expected at least {meta['low']}")
+            if field.metadata["words"]:  # a flag that may hold words is a text
+                value = _number(field, value)
+                object.__setattr__(self, field.name, value)
+            if wanted := _expected(field, value):
+                raise InputError(f"--{field.name}={_shown(value)}: expected {wanted}")
 
     def identity(self):
         """The fields that shape what the phase makes, but those that name files."""
@@ -62,18 +65,74 @@ class Config:
         return {f.name: f.default for f in dataclasses.fields(cls)}
 
 
+def _shown(value):
+    """A value in one line, whatever it holds."""
+    text = str(value)
+    return (text if text.isprintable() else repr(text))[:200]
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+
+
 def _number(field, value):
-    """The value of a field with `words`: one of them, or a number."""
-    words = field.metadata["words"]
-    if value in words:
-        return value
-    try:
-        return field.type(value)
-    except ValueError:
-        kind = {int: "whole number", float: "number"}[field.type]
-        raise InputError(
-            f"--{field.name}={value}: expected {' or '.join(words)} or a {kind}"
-        ) from None
+    """The value of a field with `words`: one of them, or a number if it is one."""
+    if isinstance(value, str) and value not in field.metadata["words"]:
+        with contextlib.suppress(ValueError):
+            return field.type(value)
+    return value
+
+
+def _expected(field, value):
+    """What a field should hold in place of a value, in words; None where the value will do."""
+    meta, kind = field.metadata, field.type
+    if isinstance(value, str) and value in meta["words"]:
+        return None
+    words = "".join(f"{word} or " for word in meta["words"])
+    # Python takes True for a number and 1 for one with a point; the latter is fine.
+    if not isinstance(value, (int, float) if kind is float else kind) or (
+        isinstance(value, bool) and kind is not bool
+    ):
+        return words + _KINDS[kind]
+    if meta["choices"] and value not in meta["choices"]:
+        return f"one of {', '.join(meta['choices'])}"
+    if kind is str:
+        return _expected_text(meta["kind"], value)
+    if kind is float and not math.isfinite(value):
+        return f"{words}a finite number"
+    for name, said, holds in _BOUNDS:
+        if meta[name] is not None and not holds(value, meta[name]):
+            return f"{words}{said} {meta[name]}"
+    return None
+
+
+_BOUNDS = (("low", "at least", operator.ge), ("high", "at most", operator.le),
+           ("above", "more than", operator.gt), ("below", "less than", operator.lt))  # fmt: skip
+
+
+def _expected_text(kind, text):
+    if "\0" in text:
+        return "a text without zero bytes"
+    if kind in ("name", "name?"):
+        if text == "":
+            return None if kind == "name?" else "a name"
+        # It becomes a file's or a folder's name.
+        if "/" in text or "\\" in text or text.startswith(".") or not text.isprintable():
+            return "a name: no path, no dot at its beginning, nothing that cannot be printed"
+        if len(text.encode()) > 200:
+            return "a name of 200 bytes at most"
+    if kind == "epochs" and drop_epochs(text) is None:
+        return "epochs by commas, each later than the one before, such as 6,12"
+    return None
+
+
+def drop_epochs(text):
+    """--lr_drop_epochs as numbers; None where it is no such list."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+        return None
+    epochs = [int(part) for part in parts]
+    later = all(one < other for one, other in itertools.pairwise([0, *epochs]))
+    return epochs if later else None
 
 
 # -------------------------------------------------------------- what several phases have in common
@@ -83,7 +142,7 @@ def _number(field, value):
 class TrainSplit(Config):
     """The split whose tags are learned from."""
 
-    train_split: str = setting("train", "split that is trained on")
+    train_split: str = setting("train", "split that is trained on", kind="name")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +194,7 @@ class Determinism(Config):
 class Segmentation(PixelLimit):
     """From a segmenter's output to a mask: the test policy, and the size it works at."""
 
-    p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0)
+    p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0, high=1)
     test_policy: str = setting(
         "weights",
         "what scores not below p do to their class's map: weights weighs it by the score (the "
@@ -193,9 +252,42 @@ class DownloadVoc(Devkit):
 
 @dataclasses.dataclass(frozen=True)
 class WriteVoc(Devkit):
-    """A VOC devkit → `images` and, apart from it, `ground_truth`."""
+    """A VOC devkit, or a folder of pictures → `images` and, apart from it, `ground_truth`."""
 
-    split: str = setting("train", "split: ImageSets/Segmentation/SPLIT.txt; names the data too")
+    images_dir: str = setting(
+        "", "folder of pictures, in place of a devkit; see data_prep.write_folder", content=("",)
+    )
+    masks_dir: str = setting(
+        "",
+        "folder of masks ID.png; a devkit's default: VOC_ROOT/SegmentationClass. A name that is "
+        "not there is looked for in VOC_ROOT",
+        content=("",),
+    )
+    val_share: float = setting(
+        0.0,
+        "of --images_dir: share of the pictures that --val_split gets, by a digest of their names",
+        low=0,
+        below=1,
+    )
+    val_split: str = setting(
+        "val", "split that is evaluated on", kind="name", identity=False
+    )
+    train_split: str = setting(
+        "train", "split that is trained on", kind="name", identity=False
+    )
+    untagged: str = setting(
+        "refuse",
+        "pictures of --train_split without a tag: refuse them; negative: train sigmoid scores with "
+        "them, as pictures that are all background; or drop them",
+        choices=("refuse", "negative", "drop"),
+    )
+    max_pixels: int = setting(
+        150_000_000, "larger pictures are refused, by their header", unit="pixels", low=1,
+        high=178_000_000, identity=False,
+    )  # fmt: skip
+    split: str = setting(
+        "train", "split: ImageSets/Segmentation/SPLIT.txt; names the data too", kind="name"
+    )
     ids_file: str = setting(
         "",
         "file with one image id a line, in place of the split's own list; a name that is not there "
@@ -212,10 +304,10 @@ class WriteVoc(Devkit):
     )
     tags_from: str = setting(
         "auto",
-        "where image tags come from; auto takes --labels_csv if given, else masks if every image "
-        "has one, else XML, else writes none",
+        "where image tags come from; auto takes --labels_csv if given, else the sub-folders of "
+        "--images_dir, else masks if every image has one, else XML, else writes none",
         paper="§4.1",
-        choices=("auto", "masks", "xml", "csv", "none"),
+        choices=("auto", "masks", "xml", "csv", "folders", "none"),
     )
     labels_csv: str = setting("", "tag file with columns image,labels", content=("",))
     ground_truth: str = setting(
@@ -252,7 +344,7 @@ class TrainSaliency(Config):
     object_images: str = setting("", "folder of pictures ID.jpg or ID.png")
     object_masks: str = setting("", "folder of masks ID.png: palette or grey, a pixel a class id")
     object_ids: str = setting("", "mask ids of objects, by commas; default: all but 0 and void")
-    void_id: int = setting(255, "mask id of pixels that do not count", low=0)
+    void_id: int = setting(255, "mask id of pixels that do not count", low=0, high=255)
     held_out: int = setting(
         5,
         "one picture in so many, by a hash of its name, is measured on and not trained with",
@@ -349,14 +441,15 @@ class Solver(Devices):
     """The optimisation: Caffe's SGD as DeepLab used it, or Adam."""
 
     optimizer: str = setting("sgd", "optimizer", paper="§4.1", choices=("sgd", "adam"))
-    learning_rate: float = setting(1e-3, "base learning rate", paper="§4.1")
+    learning_rate: float = setting(1e-3, "base learning rate", paper="§4.1", above=0)
     last_layer_rate: float = setting(
-        10.0, "learning rate multiplier of the last layers", paper="§4.1"
+        10.0, "learning rate multiplier of the last layers", paper="§4.1", low=0
     )
-    bias_rate: float = setting(2.0, "learning rate multiplier of biases", paper="DeepLab prototxt")
-    momentum: float = setting(0.9, "momentum of sgd", paper="DeepLab prototxt")
+    bias_rate: float = setting(2.0, "learning rate multiplier of biases", paper="DeepLab prototxt", low=0)
+    momentum: float = setting(0.9, "momentum of sgd", paper="DeepLab prototxt", low=0, below=1)
     weight_decay: float = setting(
-        5e-4, "L2 factor in the gradient of kernels, none on biases", paper="DeepLab prototxt"
+        5e-4, "L2 factor in the gradient of kernels, none on biases", paper="DeepLab prototxt",
+        low=0,
     )
     lr_policy: str = setting(
         "step",
@@ -364,13 +457,15 @@ class Solver(Devices):
         paper="§4.1",
         choices=("step", "poly"),
     )
-    lr_drop_epochs: str = setting("6", "epochs after which the rate drops, by commas", paper="§4.1")
+    lr_drop_epochs: str = setting(
+        "6", "epochs after which the rate drops, by commas", paper="§4.1", kind="epochs"
+    )
     epochs: int = setting(15, "epochs", paper="§4.1", low=1)
     global_batch: int = setting(30, "images a train step, over all replicas", paper="§4.1", low=1)
     accumulate: int = setting(
         1, "pieces that a replica's share of a batch is forwarded in, to save memory", low=1
     )
-    dropout: float = setting(0.5, "dropout rate after fc6 and fc7", paper="DeepLab prototxt", low=0)
+    dropout: float = setting(0.5, "dropout rate after fc6 and fc7", paper="DeepLab prototxt", low=0, below=1)
     seed: int = setting(0, "seed of every random draw", low=0)
     checkpoint_seconds: float = setting(
         120.0, "time between two checkpoints", unit="s", low=0, identity=False
@@ -409,6 +504,7 @@ class Region(Devices, TrainSplit, PixelLimit):
         "intersection over union; no ground truth is needed",
         paper="§4.1",
         low=0,
+        high=1,
         words=("auto",),
     )
 
@@ -423,10 +519,10 @@ class Background(Config):
     """Where a pixel is background."""
 
     background_threshold: float = setting(
-        0.12, "normalised saliency below which a pixel is background", paper="§4.1", low=0
+        0.12, "normalised saliency below which a pixel is background", paper="§4.1", low=0, high=1
     )
     indoor_background_threshold: float = setting(
-        0.06, "the same for images with an indoor tag", paper="§4.1", low=0
+        0.06, "the same for images with an indoor tag", paper="§4.1", low=0, high=1
     )
 
 
@@ -461,8 +557,12 @@ class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss, MergeSteps):
     p: float = _while_training(Segmentation, "p")
     test_policy: str = _while_training(Segmentation, "test_policy")
     pixel_limit: int = _while_training(PixelLimit, "pixel_limit")
-    name: str = setting("", "model name, RUN/NAME; default no_psl, branch_only or psl")
-    masks: str = setting("", "masks to train on, RUN/masks/NAME; default those of --merge_steps")
+    name: str = setting(
+        "", "model name, RUN/NAME; default no_psl, branch_only or psl", kind="name?"
+    )
+    masks: str = setting(
+        "", "masks to train on, RUN/masks/NAME; default those of --merge_steps", kind="name?"
+    )
     psl: str = setting(
         "full",
         "none: no classification branch; branch_only: trained with it; full: and Ŝ",
@@ -490,7 +590,9 @@ class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss, MergeSteps):
         paper="§3.2",
         choices=("image", "batch"),
     )
-    start_model: str = setting("", "segmenter of this run to start from, RUN/NAME")
+    start_model: str = setting(
+        "", "segmenter of this run to start from, RUN/NAME", kind="name?"
+    )
 
     def __post_init__(self):
         super().__post_init__()
@@ -519,8 +621,10 @@ class Inference(Segmentation, Determinism):
 class Relabel(Inference, TrainSplit):
     """The segmenter's own CRF-cleaned output on the training images, as masks for PSL++."""
 
-    model: str = setting("psl", "segmenter of this run, RUN/MODEL")
-    relabelled: str = setting("relabelled", "name of the new masks, RUN/masks/NAME: relabelled…")
+    model: str = setting("psl", "segmenter of this run, RUN/MODEL", kind="name")
+    relabelled: str = setting(
+        "relabelled", "name of the new masks, RUN/masks/NAME: relabelled…", kind="name"
+    )
     relabel_crf: bool = setting(True, "clean the new masks with the CRF, where --crf is on")
     relabel_tags_only: bool = setting(
         False, "drop classes that are not among an image's tags before the masks are made"
@@ -542,9 +646,11 @@ class Evaluate(Inference, MergeSteps):
         "first --merge_steps steps; saliency: that of --split, any class being object",
         choices=("model", "masks", "regions", "saliency"),
     )
-    split: str = setting("val", "split to evaluate on")
-    model: str = setting("psl", "segmenter of this run, RUN/MODEL")
-    masks: str = setting("", "masks to evaluate, RUN/masks/NAME; default those of --merge_steps")
+    split: str = setting("val", "split to evaluate on", kind="name")
+    model: str = setting("psl", "segmenter of this run, RUN/MODEL", kind="name")
+    masks: str = setting(
+        "", "masks to evaluate, RUN/masks/NAME; default those of --merge_steps", kind="name?"
+    )
     with_tags: bool = setting(False, "take the image tags as v (the paper's +GT)", paper="§4.3.2")
 
 
@@ -552,7 +658,7 @@ class Evaluate(Inference, MergeSteps):
 class Predict(Inference):
     """Masks and overlays for image files."""
 
-    model: str = setting("psl", "segmenter of this run, RUN/MODEL")
+    model: str = setting("psl", "segmenter of this run, RUN/MODEL", kind="name")
     images: str = setting("", "an image file or a folder of them")
     output: str = setting("", "folder for ID.png masks and ID_overlay.png pictures")
 
@@ -561,7 +667,7 @@ class Predict(Inference):
 class Export(Segmentation):
     """A SavedModel with the signatures serve and serve_bytes."""
 
-    model: str = setting("psl", "segmenter of this run, RUN/MODEL")
+    model: str = setting("psl", "segmenter of this run, RUN/MODEL", kind="name")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -575,7 +681,7 @@ class Report(Segmentation, Determinism, TrainSplit):
 class Pipeline(TrainSplit):
     """Algorithm 1's loop and what the pipeline runs after it."""
 
-    val_split: str = setting("val", "split that is evaluated on")
+    val_split: str = setting("val", "split that is evaluated on", kind="name")
     max_steps: int = setting(4, "erase steps at most", paper="Algorithm 1", low=1)
     stop_loss: float = setting(
         0.0,

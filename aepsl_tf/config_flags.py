@@ -100,6 +100,8 @@ def common(name):
 
 def workers():
     """--workers, --runner and --beam_args, as phases take them."""
+    if common("workers") < 0:
+        raise InputError(f"--workers={common('workers')}: expected at least 0")
     return runners.choose(*(flags.FLAGS[name].value for name in ("runner", "workers", "beam_args")))
 
 

@@ -1,5 +1,6 @@
 """Files as every room writes and names them: whole or not at all, JSON, and what is inside."""
 
+import codecs
 import concurrent.futures
 import contextlib
 import functools
@@ -7,7 +8,10 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
+
+from absl import logging
 
 from aepsl_tf.errors import InputError
 
@@ -35,6 +39,142 @@ def remove_at_once(folder):
 def to_json(value):
     """JSON as this project writes it: readable, and the same bytes for the same value."""
     return json.dumps(value, indent=1, sort_keys=True) + "\n"
+
+
+_SEAL = "seal"
+
+
+def sealed(value):
+    """`to_json` of a dictionary with a seal, by which `read_json` notices any damage."""
+    return to_json(value | {_SEAL: _seal_of(value)})
+
+
+def _seal_of(value):
+    return hashlib.sha256(to_json(value).encode()).hexdigest()[:16]
+
+
+def read_json(path, shape, advice):
+    """A JSON file, checked; what `sealed` added is taken off.
+
+    Args:
+      path: the file.
+      shape: what it must hold: a type; a list of one shape, for a list of such; a tuple, for one
+        of several; a dictionary of field → shape (a "?" behind a field: it may lack), or of `str`
+        → shape for any fields; None for null.
+      advice: what to do where it is damaged.
+
+    Raises:
+      InputError: it is damaged, or holds something else; in one line.
+      FileNotFoundError: it is not there.
+    """
+    try:
+        value = json.loads(pathlib.Path(path).read_bytes(), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read ({why}): {advice}") from error
+    if isinstance(value, dict) and _SEAL in value:
+        if value.pop(_SEAL) != _seal_of(value):
+            raise InputError(f"{path}: damaged, it is not as it was written: {advice}")
+    if wrong := _misfit(value, shape, ""):
+        raise InputError(f"{path}: {wrong}: {advice}")
+    return value
+
+
+def _refuse_constant(name):
+    raise ValueError(f"{name} is no number")
+
+
+_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false",
+          dict: "an object", list: "a list", None: "null"}  # fmt: skip
+
+
+def _misfit(value, shape, where):
+    """What does not fit, in words, or None."""
+    at = f" at {where}" if where else ""
+    if shape is object:
+        return None
+    if isinstance(shape, tuple):
+        misfits = [_misfit(value, one, where) for one in shape]
+        return None if None in misfits else misfits[-1]
+    if shape is None:
+        return None if value is None else f"expected null{at}"
+    if isinstance(shape, list):
+        if not isinstance(value, list):
+            return f"expected a list{at}"
+        found = (_misfit(one, shape[0], f"{where}[{i}]") for i, one in enumerate(value))
+        return next(filter(None, found), None)
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return f"expected an object{at}"
+        return _misfit_of_fields(value, shape, where)
+    # Python takes True for a whole number, and a whole number will do for a number.
+    fits = isinstance(value, (int, float) if shape is float else shape)
+    if not fits or (isinstance(value, bool) and shape is not bool):
+        return f"expected {_NAMES[shape]}{at}"
+    return None
+
+
+def _misfit_of_fields(value, shape, where):
+    if str in shape:
+        found = (_misfit(one, shape[str], f"{where}.{name}"[:200]) for name, one in value.items())
+        return next(filter(None, found), None)
+    known = {name.removesuffix("?"): (one, name[-1] == "?") for name, one in shape.items()}
+    for name in value.keys() - known.keys():
+        return f"expected no {name[:80]!r} at {where or 'its top'}"
+    for name, (one, optional) in known.items():
+        if name not in value:
+            if not optional:
+                return f"expected {name!r} at {where or 'its top'}"
+        elif found := _misfit(value[name], one, f"{where}.{name}".lstrip(".")):
+            return found
+    return None
+
+
+def read_text(path):
+    """A text file that people made: UTF-8, UTF-16 or, with a word in the log, Latin-1.
+
+    A byte-order mark is left out, and lines end with `\\n`.
+
+    Raises:
+      InputError: it cannot be read, or is no text; in one line.
+    """
+    try:
+        data = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    text, encoding = _decoded(data)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if found := _NO_TEXT.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise InputError(f"{path}: is no text: line {line} holds {found[0]!r}; save it as UTF-8")
+    if encoding == "latin-1":
+        logging.warning("%s is not UTF-8: read as Latin-1; save it as UTF-8 if names look wrong",
+                        path)  # fmt: skip
+    return text
+
+
+_NO_TEXT = re.compile("[\\x00-\\x08\\x0b\\x0e-\\x1f\\x7f\\ufffd\\ufffe]")
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32-le"),
+          (codecs.BOM_UTF32_BE, "utf-32-be"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+          (codecs.BOM_UTF16_BE, "utf-16-be"))  # fmt: skip
+
+
+def _decoded(data):
+    """(text, encoding); what is no text in any of them keeps characters that no text holds."""
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data.removeprefix(mark).decode(encoding, "replace"), encoding
+    with contextlib.suppress(UnicodeDecodeError):
+        if b"\0" not in data:
+            return data.decode("utf-8"), "utf-8"
+    # UTF-16 without a mark: every other byte of Latin letters is 0.
+    for first, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        half = data[first::2]
+        if len(data) % 2 == 0 and half and half.count(0) > 0.7 * len(half):
+            return data.decode(encoding, "replace"), encoding
+    return data.decode("latin-1"), "latin-1"
 
 
 def digest(path):

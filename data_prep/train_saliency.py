@@ -70,11 +70,12 @@ def run(settings, workers=0):
 
 def _ids(text):
     try:
-        return [int(part) for part in text.split(",") if part]
+        ids = [int(part) for part in text.split(",") if part]
     except ValueError:
-        raise InputError(
-            f"--object_ids={text}: expected numbers by commas, such as 4,5,6"
-        ) from None
+        ids = [-1]
+    if not all(0 <= id_ <= 255 for id_ in ids):
+        raise InputError(f"--object_ids={text!r}: expected 0 to 255 by commas, such as 4,5,6")
+    return ids
 
 
 def main(argv):

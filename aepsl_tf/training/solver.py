@@ -6,7 +6,7 @@ same update, so a subclass need only scale the rate and add the decay, variable 
 
 import keras
 
-from aepsl_tf.errors import InputError
+from aepsl_tf.config import drop_epochs
 
 
 class _LayerRates:
@@ -45,13 +45,7 @@ def learning_rate(config, steps_per_epoch):
         return keras.optimizers.schedules.PolynomialDecay(
             config.learning_rate, config.epochs * steps_per_epoch, 0.0, power=0.9
         )
-    try:
-        drops = [int(e) for e in config.lr_drop_epochs.split(",") if e.strip()]
-    except ValueError:
-        raise InputError(
-            f"--lr_drop_epochs={config.lr_drop_epochs}: expected epochs by commas, such as 6,12"
-        ) from None
-    drops = sorted(d for d in drops if d < config.epochs)
+    drops = [d for d in drop_epochs(config.lr_drop_epochs) if d < config.epochs]
     if not drops:
         return config.learning_rate
     # Keras keeps a value through its boundary step; Caffe drops at it.

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 
 import tensorflow as tf
 
@@ -33,18 +34,35 @@ def get(name):
 
 def _check_tf_config():
     text = os.environ.get("TF_CONFIG", "")
-    try:
-        config = json.loads(text)
-        workers = [a for kind in ("chief", "worker") for a in config["cluster"].get(kind, [])]
-        config["cluster"][config["task"]["type"]][int(config["task"]["index"])]
-        if not workers:
-            raise KeyError("no worker")
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    if wrong := _wrong_in(text):
         raise InputError(
             "--strategy=multi_worker needs TF_CONFIG, such as "
             '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
-            f'"task": {{"type": "worker", "index": 0}}}}; found {text!r} ({error!r})'
-        ) from None
+            f'"task": {{"type": "worker", "index": 0}}}}; {wrong}, in {text[:300]!r}'
+        )
+
+
+def _wrong_in(text):
+    """What a TF_CONFIG lacks, in words, or None."""
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        kind, index = task["type"], task["index"]
+        hosts = {name: list(of_kind) for name, of_kind in cluster.items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        return f"it is not of this form ({error!r})"
+    every = [host for of_kind in hosts.values() for host in of_kind]
+    if not hosts.keys() <= {"chief", "worker"} or len(hosts.get("chief", [])) > 1:
+        return "a cluster is of one chief at most and of workers"
+    if not all(isinstance(of_kind, list) for of_kind in cluster.values()):
+        return "a cluster names lists of hosts"
+    if not all(isinstance(host, str) and re.fullmatch(r"\S+:\d{1,5}", host) for host in every):
+        return "a host is host:port"
+    if len(set(every)) != len(every):
+        return "a host is there twice"
+    if not isinstance(kind, str) or kind not in hosts or type(index) is not int or not 0 <= index < len(hosts[kind]):
+        return "its task is none of the cluster's"
+    return None
 
 
 def worker(strategy):

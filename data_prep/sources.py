@@ -1,0 +1,331 @@
+"""Where a split's pictures, masks and tags lie: a VOC devkit, or any folder of pictures."""
+
+import hashlib
+import os
+import pathlib
+
+from aepsl_tf.classes import VOC, ClassSet
+from aepsl_tf.errors import InputError
+from aepsl_tf.files import Content
+from data_prep import lists, tags
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+"""Suffixes of pictures, in any case."""
+_MASK_FOLDER = "SegmentationClass"
+
+
+def of(settings, before=None):
+    """The `Devkit` or `Folder` that `config.WriteVoc` names."""
+    return (Folder if settings.images_dir else Devkit)(settings, before)
+
+
+class _Files:
+    """The files of a folder by id: path below it, without suffix.
+
+    Args:
+      folder: a path; where there is none, there are no files.
+      suffixes: of the files that count, in lower case.
+    """
+
+    def __init__(self, folder, suffixes):
+        self.folder, self._found = pathlib.Path(folder), {}
+        for below, folders, names in os.walk(folder):
+            folders.sort()
+            prefix = os.path.relpath(below, folder).replace(os.sep, "/") + "/"
+            for name in sorted(names):
+                stem, suffix = os.path.splitext(name)
+                if suffix.lower() in suffixes and not name.startswith("."):
+                    id_ = (prefix + stem).removeprefix("./")
+                    self._found.setdefault(id_, []).append((prefix + name).removeprefix("./"))
+
+    def __contains__(self, id_):
+        return id_ in self._found
+
+    def __iter__(self):
+        return iter(self._found)
+
+    def name(self, id_):
+        """The id's file below the folder.
+
+        Raises:
+          InputError: two files have this id.
+        """
+        first, *others = self._found[id_]
+        if others:
+            raise InputError(
+                f"{self.folder}: {first} and {others[0]} are one image's by their names: remove or "
+                "rename one"
+            )
+        return first
+
+    def path(self, id_):
+        return str(self.folder / self.name(id_))
+
+
+class _Source:
+    """What both have in common.
+
+    Attributes:
+      ids: of the split's images; none where there is no list, or nothing any more.
+      tags_from: masks, xml, csv, folders or none.
+      has_truth: whether the split has ground truth: a mask for every image, and it is wanted.
+      with_mask: how many images have a mask.
+      masks: where masks lie.
+    """
+
+    def __init__(self, settings, before):
+        self.settings, self._before = settings, before
+        self.masks = self._masks_folder()
+        self._mask_files = _Files(self.masks, (".png",)) if self.masks else {}
+        self.with_mask = sum(id_ in self._mask_files for id_ in self.ids)
+        all_masks = bool(self.ids) and self.with_mask == len(self.ids)
+        self.has_truth = settings.ground_truth == "auto" and all_masks
+        self.tags_from = settings.tags_from
+        if self.tags_from == "auto":
+            self.tags_from = self._tags_from(all_masks)
+
+    def picture(self, id_):
+        return self._pictures.path(id_)
+
+    def mask(self, id_):
+        return self._mask_files.path(id_)
+
+    def truth_in_words(self):
+        if self.has_truth:
+            return f"{len(self.ids)} masks"
+        if self.settings.ground_truth == "none":
+            return "none (--ground_truth=none)"
+        return f"none, {self.with_mask} of {len(self.ids)} masks are there"
+
+    def _needed(self, files, ids, folder, hint=""):
+        missing = [id_ for id_ in ids if id_ not in files]
+        if missing:
+            some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+            raise InputError(
+                f"{folder}: expected {len(ids)} files, found {len(ids) - len(missing)}; missing: "
+                f"{some}. Add them or take their ids out of the split{hint}"
+            )
+        for id_ in ids:
+            files.name(id_)
+
+    def refuse_missing(self):
+        """Refuses a split that cannot be written for want of files."""
+        self._refuse_missing()
+        self._needed(self._pictures, self.ids, self._pictures.folder)
+        if self.tags_from == "masks" or self.has_truth:
+            hint = ", or give another --tags_from" if self.tags_from == "masks" else ""
+            self._needed(self._mask_files or _Files("", ()), self.ids, self.masks, hint)
+
+    def tags(self, classes):
+        """Image id → sorted class ids, from any source but the masks."""
+        if self.tags_from == "csv":
+            if not self.settings.labels_csv:
+                raise InputError("--tags_from=csv needs --labels_csv=FILE with columns image,labels")
+            return tags.from_csv(self.settings.labels_csv, self.ids, classes)
+        if self.tags_from == "none":
+            return {id_: [] for id_ in self.ids}
+        return self._own_tags(classes)
+
+    def _content(self, named):
+        """What is read: {field: `Content`}, with files below their folders.
+
+        Args:
+          named: (field, folder, names below it).
+        """
+        own = {"ids_file": None if self._list is None else Content(self.settings.ids_file, self._list)}
+        for field, folder, names in named:
+            own[field] = Content(getattr(self.settings, field), folder, names)
+        return own
+
+
+class Devkit(_Source):
+    """One split of a VOC devkit, by names: of all its files only the list of images is read.
+
+    Args:
+      settings: `config.WriteVoc`.
+      before: where the tags came from when the split was written, or None. With --tags_from=auto
+        they still do: masks that were added since give it ground truth, not other tags.
+    """
+
+    def __init__(self, settings, before=None):
+        self.root = pathlib.Path(settings.voc_root)
+        self._list = _list_of(settings, self.root)
+        self._classes = pathlib.Path(settings.classes_file or self.root / "classes.json")
+        self.ids = lists.read(self._list) if self._list.is_file() else []
+        self._pictures = _Files(self.root / "JPEGImages", PICTURES)
+        self._xml = _Files(self.root / "Annotations", (".xml",))
+        super().__init__(settings, before)
+
+    def _masks_folder(self):
+        given = self.settings.masks_dir
+        if not given:
+            return self.root / _MASK_FOLDER
+        here, below = pathlib.Path(given), self.root / given
+        return below if not here.exists() and below.exists() else here
+
+    def _tags_from(self, all_masks):
+        if self.settings.labels_csv:
+            return "csv"
+        if self._before in ("masks", "xml"):
+            return self._before
+        if all_masks:
+            return "masks"
+        return "xml" if any(id_ in self._xml for id_ in self.ids) else "none"
+
+    def _is_there(self):
+        return bool(self.settings.voc_root) and self._pictures.folder.is_dir()
+
+    def _refuse_missing(self):
+        if not self._is_there():
+            raise InputError(
+                f"--voc_root={self.settings.voc_root}: expected a folder that holds JPEGImages"
+            )
+        if not self._list.is_file():
+            where = " (nor in ImageSets/Segmentation)" if self.settings.ids_file else ""
+            raise InputError(
+                f"{self._list} is not there{where}: give --split one of the lists in "
+                f"{self._list.parent}, or --ids_file"
+            )
+        if self.tags_from == "folders":
+            raise InputError("--tags_from=folders is of --images_dir; a devkit has none")
+        if self.tags_from == "xml":
+            self._needed(
+                self._xml, self.ids, self._xml.folder, ", or give another --tags_from"
+            )  # fmt: skip
+
+    def _own_tags(self, classes):
+        return {id_: tags.from_xml(pathlib.Path(self._xml.path(id_)), classes) for id_ in self.ids}
+
+    def classes(self):
+        return ClassSet.load(self._classes) if self._own_classes() else VOC
+
+    def _own_classes(self):
+        """Whether there is a class file: one that is missing, but was asked for, is one too."""
+        return bool(self.settings.classes_file) or self._classes.exists()
+
+    def _named(self, masks, xml):
+        names = [f"JPEGImages/{self._pictures.name(i)}" for i in self.ids if i in self._pictures]
+        if xml:
+            names += [f"Annotations/{self._xml.name(i)}" for i in self.ids if i in self._xml]
+        own = self.masks == self.root / _MASK_FOLDER
+        below = [self._mask_files.name(i) for i in self.ids if i in self._mask_files] if masks else []
+        if own:
+            names += [f"{_MASK_FOLDER}/{name}" for name in below]
+        content = self._content([
+            ("voc_root", self.root, names), *([] if own or not masks else [("masks_dir", self.masks, below)])
+        ])  # fmt: skip
+        # Where the devkit is gone its class file is, and not none.
+        has_classes = self._own_classes() or not self._is_there()
+        content["classes_file"] = (
+            Content(self.settings.classes_file, self._classes) if has_classes else None
+        )
+        return content
+
+    def for_images(self):
+        """What the images and their tags are read from, as `RunDir.phase` takes it."""
+        named = self._named(self.tags_from == "masks", self.tags_from == "xml")
+        csv_file = self.settings.labels_csv if self.tags_from == "csv" else None
+        return named | {"labels_csv": csv_file}
+
+    def for_ground_truth(self):
+        """What the ground truth is read from."""
+        return self._named(True, False)
+
+
+def _list_of(settings, root):
+    """The list of the split's images: --ids_file, here or in the devkit, or the devkit's own."""
+    own = pathlib.Path(settings.lists_dir or root / "ImageSets" / "Segmentation")
+    if not settings.ids_file:
+        return own / f"{settings.split}.txt"
+    here = pathlib.Path(settings.ids_file)
+    return own / here if not here.exists() and (own / here).exists() else here
+
+
+class Folder(_Source):
+    """One split of a folder of pictures; ids are their paths below it, without suffix.
+
+    Tags are those of --labels_csv or, where there is none, the name of the sub-folder that holds a
+    picture. The classes are --classes_file's or, where there is none, the tags there are.
+    """
+
+    def __init__(self, settings, before=None):
+        self.root = pathlib.Path(settings.images_dir)
+        self._pictures = _Files(self.root, PICTURES)
+        self._every = list(self._pictures)
+        self._list = pathlib.Path(settings.ids_file) if settings.ids_file else None
+        if self._list is not None:
+            self.ids = lists.read(self._list)
+        else:
+            self.ids = [id_ for id_ in self._every if self._split_of(id_, settings) == settings.split]
+        self._by_folder = bool(self._every) and all("/" in id_ for id_ in self._every)
+        super().__init__(settings, before)
+
+    @staticmethod
+    def _split_of(id_, settings):
+        """By a digest of the name, so that pictures which are added move none."""
+        number = int.from_bytes(hashlib.sha256(id_.encode()).digest()[:4], "big") / 2**32
+        return settings.val_split if number < settings.val_share else settings.train_split
+
+    def _masks_folder(self):
+        return pathlib.Path(self.settings.masks_dir) if self.settings.masks_dir else None
+
+    def _tags_from(self, all_masks):
+        if self.settings.labels_csv:
+            return "csv"
+        if self._before in ("folders", "masks"):
+            return self._before
+        if self._by_folder:
+            return "folders"
+        return "masks" if all_masks and self.settings.classes_file else "none"
+
+    def _refuse_missing(self):
+        if not self.root.is_dir():
+            raise InputError(f"--images_dir={self.settings.images_dir}: no such folder")
+        if not self._every:
+            raise InputError(
+                f"--images_dir={self.root}: holds no picture ({', '.join(PICTURES)}), in no "
+                "sub-folder either"
+            )
+        for id_ in self.ids:
+            if wrong := lists.wrong_in(id_):
+                raise InputError(f"{self.root}: {id_!r} can be no image's name: {wrong}")
+        if self.tags_from == "xml":
+            raise InputError("--tags_from=xml is of a devkit; a folder's tags come from a CSV file")
+
+    def _own_tags(self, classes):
+        names = {id_: [id_.split("/")[0]] for id_ in self.ids}
+        return {id_: tags.ids_of(n, classes, f"{self.root}: {id_}") for id_, n in names.items()}
+
+    def classes(self):
+        if self.settings.classes_file:
+            return ClassSet.load(self.settings.classes_file)
+        if self.tags_from == "csv":
+            names, _ = tags.names_in(self.settings.labels_csv)
+        elif self.tags_from == "folders":
+            names = sorted({id_.split("/")[0] for id_ in self._every}, key=str.casefold)
+        else:
+            names = []
+        if not names:
+            raise InputError(
+                f"{self.root}: no tag says what the classes are: give --labels_csv, a sub-folder "
+                "a class, or --classes_file"
+            )
+        return ClassSet.of_names(names)
+
+    def _named(self, masks):
+        named = [("images_dir", self.root,
+                  [self._pictures.name(i) for i in self.ids if i in self._pictures])]  # fmt: skip
+        if masks and self.masks:
+            below = [self._mask_files.name(i) for i in self.ids if i in self._mask_files]
+            named.append(("masks_dir", self.masks, below))
+        given = self.settings.classes_file
+        return self._content(named) | {"classes_file": Content(given, given) if given else None}
+
+    def for_images(self):
+        """What the images and their tags are read from, as `RunDir.phase` takes it."""
+        csv_file = self.settings.labels_csv if self.tags_from == "csv" else None
+        return self._named(self.tags_from == "masks") | {"labels_csv": csv_file}
+
+    def for_ground_truth(self):
+        """What the ground truth is read from."""
+        return self._named(True)
