@@ -211,6 +211,20 @@ def _while_training(base, name):
     return dataclasses.field(default=field.default, metadata=field.metadata | {"identity": False})
 
 
+@dataclasses.dataclass(frozen=True)
+class MaxPixels(Config):
+    """How large a picture file may be."""
+
+    max_pixels: int = setting(
+        150_000_000,
+        "larger pictures are refused, by their header; TensorFlow reads none above the highest",
+        unit="pixels",
+        low=1,
+        high=178_000_000,
+        identity=False,
+    )
+
+
 # ---------------------------------------------------------------------------- data preparation
 
 
@@ -251,7 +265,7 @@ class DownloadVoc(Devkit):
 
 
 @dataclasses.dataclass(frozen=True)
-class WriteVoc(Devkit):
+class WriteVoc(Devkit, MaxPixels):
     """A VOC devkit, or a folder of pictures → `images` and, apart from it, `ground_truth`."""
 
     images_dir: str = setting(
@@ -281,10 +295,6 @@ class WriteVoc(Devkit):
         "them, as pictures that are all background; or drop them",
         choices=("refuse", "negative", "drop"),
     )
-    max_pixels: int = setting(
-        150_000_000, "larger pictures are refused, by their header", unit="pixels", low=1,
-        high=178_000_000, identity=False,
-    )  # fmt: skip
     split: str = setting(
         "train", "split: ImageSets/Segmentation/SPLIT.txt; names the data too", kind="name"
     )
@@ -655,7 +665,7 @@ class Evaluate(Inference, MergeSteps):
 
 
 @dataclasses.dataclass(frozen=True)
-class Predict(Inference):
+class Predict(Inference, MaxPixels):
     """Masks and overlays for image files."""
 
     model: str = setting("psl", "segmenter of this run, RUN/MODEL", kind="name")

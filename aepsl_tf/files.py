@@ -27,6 +27,18 @@ def write_atomic(path, text):
     os.replace(beside, path)
 
 
+def safe_name(text):
+    """A text as a file's name on any system, without a suffix: itself where it is one already.
+
+    Else what cannot stand in a name becomes _, and a digest keeps different texts apart.
+    """
+    kept = "".join(c if c.isprintable() and c not in '/\\:*?"<>|%' else "_" for c in text)
+    kept = kept.lstrip(".").rstrip(". ")
+    while len(kept.encode()) > 100:
+        kept = kept[:-1]
+    return kept if kept == text else f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
 def remove_at_once(folder):
     """Removes a folder at one stroke: who still writes there finds it gone, and not half empty."""
     gone = folder.with_name(f"{folder.name}.gone")

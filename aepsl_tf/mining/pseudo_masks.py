@@ -6,7 +6,7 @@ from aepsl_tf.classes import BACKGROUND, VOID
 
 
 def combine(regions, labels, saliency, background_threshold):
-    """The pseudo mask of one image (§3.1).
+    """The pseudo mask of one image (§3.1); without a label, an image is all background.
 
     Ignored (255) are 1) pixels that regions of different classes claim, 2) low-saliency pixels
     inside a region, 3) pixels that neither a region nor the background claims.
@@ -20,8 +20,10 @@ def combine(regions, labels, saliency, background_threshold):
     Returns:
       uint8 `[H, W]`.
     """
+    if not len(labels):
+        return np.full(saliency.shape, BACKGROUND, np.uint8)
     low = saliency < background_threshold
-    claims = np.sum(regions, axis=0) if len(labels) else np.zeros(saliency.shape, int)
+    claims = np.sum(regions, axis=0)
     mask = np.full(saliency.shape, VOID, np.uint8)  # rule 3
     mask[low & (claims == 0)] = BACKGROUND
     for region, label in zip(regions, labels, strict=True):

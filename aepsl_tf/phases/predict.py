@@ -29,6 +29,7 @@ def run(settings, run_dir, workers=0):
         raise InputError("--output is empty: name a folder for the masks")
     run_dir.need(f"train_segmenter/{settings.model}", "predict")
     output = pathlib.Path(settings.output)
+    _refuse_overwriting(files, output)
     output.mkdir(parents=True, exist_ok=True)
     model_dir.start_over(settings)
     model = model_dir.load(run_dir.model(settings.model))
@@ -40,12 +41,14 @@ def run(settings, run_dir, workers=0):
 
     def decode(file):
         try:
-            encoded, _, *sizes[file] = encoding.standard_image(file.read_bytes(), str(file))
-        except InputError as error:
+            data = file.read_bytes()
+            picture = encoding.standard_image(data, str(file), settings.max_pixels)
+        except (InputError, OSError) as error:  # one broken photograph costs no other
             logging.error("%s", error)
             broken.append(file.name)
             return None
-        return transforms.decode_image(encoded)
+        sizes[file] = picture.height, picture.width
+        return transforms.decode_image(picture.encoded)
 
     def items():
         for file, picture, outputs in reader.read(files, decode):
@@ -57,8 +60,8 @@ def run(settings, run_dir, workers=0):
     make = functools.partial(cells.mask_files, preset, run_dir.classes().palette())
     with records.progress(len(files), "predict") as bar:
         for stem, mask, overlay in runners.ordered_map(make, items(), workers):
-            (output / f"{stem}.png").write_bytes(mask)
-            (output / f"{stem}_overlay.png").write_bytes(overlay)
+            for name, png in zip(_outputs(stem), (mask, overlay), strict=True):
+                (output / name).write_bytes(png)
             bar.update()
     if broken:
         raise InputError(f"{len(broken)} of {len(files)} pictures could not be read: "
@@ -72,13 +75,32 @@ def _files(images):
     if path.is_file():
         return [path]
     files = sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES)
-    stems = [f.stem for f in files]
-    twice = sorted({s for s in stems if stems.count(s) > 1})
-    if twice:
-        raise InputError(f"{path}: several pictures are called {twice[0]}; their masks would too")
     if not files:
         raise InputError(f"{path}: holds no picture ({', '.join(sorted(_SUFFIXES))})")
     return files
+
+
+def _outputs(stem):
+    """What is written of one picture: its mask's name and its overlay's."""
+    return f"{stem}.png", f"{stem}_overlay.png"
+
+
+def _refuse_overwriting(files, output):
+    """Refuses an output folder in which a result would lie over a picture or another result."""
+    pictures = {file.resolve() for file in files}
+    made = {}
+    for file in files:
+        for name in _outputs(file.stem):
+            if other := made.get(name):
+                raise InputError(
+                    f"{other.name} and {file.name} would both be written as {name}: rename one"
+                )
+            made[name] = file
+            if (output / name).resolve() in pictures:
+                raise InputError(
+                    f"--output={output}: {name}, of {file.name}, would be written over a picture: "
+                    "give another folder"
+                )
 
 
 if __name__ == "__main__":

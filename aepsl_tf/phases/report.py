@@ -7,6 +7,7 @@ import functools
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import datasets, encoding, records
+from aepsl_tf.files import safe_name
 from aepsl_tf.inference import drawing, panels
 from aepsl_tf.models import model_dir
 from aepsl_tf.phases import make_masks
@@ -59,7 +60,7 @@ def run(settings, run_dir, workers=0):
             of_class = [line(class_id) for row, line in lines if class_id in row["image/labels"]]
             if of_class:
                 panel = drawing.panel(of_class[: settings.panel_images], title=names[class_id])
-                (partial / f"{names[class_id]}.png").write_bytes(encoding.rgb_png(panel))
+                (partial / f"{safe_name(names[class_id])}.png").write_bytes(encoding.rgb_png(panel))
 
     run_dir.phase("report", settings, inputs, run_dir.report, work)
 
