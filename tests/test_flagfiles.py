@@ -78,7 +78,7 @@ def named(tmp_path_factory):
     (folder / "VOC2012").symlink_to("data/VOCdevkit/VOC2012")
     (folder / "flags").symlink_to(ROOT / "flags")
     rows = "".join(f"{id_},{name}\n" for id_, name in tags.items())
-    (folder / "image_labels.csv").write_text(f"image,labels\n{rows}")
+
     keras.utils.set_random_seed(0)
     vgg16 = keras.applications.VGG16(include_top=False, weights=None)
     vgg16.save_weights(folder / "vgg16_notop.weights.h5")
