@@ -609,6 +609,6 @@ class Experiments(Config):
     """Which experiments are run, and how often."""
 
     runs: str = setting("", "folder of the runs of all experiments")
-    only: str = setting("", "experiments by the beginnings of their names, by commas; all")
+    only: str = setting("", "experiments by their names or the beginnings of these, by commas; default: all")
     seeds: int = setting(1, "runs of each, with seeds 0, 1, …", low=1)
     show: bool = setting(False, "run nothing; write the table of what is finished")

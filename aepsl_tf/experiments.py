@@ -26,11 +26,12 @@ _FOLDER = pathlib.Path(__file__).parents[1] / "flags" / "experiments"
 
 
 def experiments(only):
-    """The flagfiles whose names begin with one of the names in `only`, "" for all."""
+    """The flagfiles that `only` names, whole or by their beginnings; "" names all."""
     wanted = [name for name in only.split(",") if name] or [""]
     found = {}
     for name in wanted:
-        paths = sorted(_FOLDER.glob(f"{name}*.flags"))
+        whole = _FOLDER / f"{name}.flags"
+        paths = [whole] if whole.exists() else sorted(_FOLDER.glob(f"{name}*.flags"))
         if not paths:
             known = ", ".join(sorted(path.stem for path in _FOLDER.glob("*.flags")))
             raise InputError(f"--only={name}: no experiment begins so; there are {known}")
