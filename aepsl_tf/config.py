@@ -712,7 +712,9 @@ class Pipeline(TrainSplit):
         "export,report", "what follows the segmenters, by commas: export, report, or nothing"
     )
     psl_plus_plus_from: str = setting(
-        "psl", "PSL++ starts from the model it is relabelled by, or from --weights", choices=("psl", "weights")
+        "psl",
+        "PSL++ starts from the model it is relabelled by, or from --weights",
+        choices=("psl", "weights"),
     )
     psl_plus_plus: str = setting(
         "full", "--psl of the PSL++ round", choices=("none", "branch_only", "full")
@@ -725,6 +727,8 @@ class Experiments(Config):
     """Which experiments are run, and how often."""
 
     runs: str = setting("", "folder of the runs of all experiments")
-    only: str = setting("", "experiments by the beginnings of their names, by commas; all")
+    only: str = setting(
+        "", "experiments by their names or the beginnings of these, by commas; default: all"
+    )
     seeds: int = setting(1, "runs of each, with seeds 0, 1, …", low=1)
     show: bool = setting(False, "run nothing; write the table of what is finished")

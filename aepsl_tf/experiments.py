@@ -3,9 +3,9 @@
 python -m aepsl_tf.experiments --flagfile=flags/voc2012_subset.flags --voc_root=VOC2012 \
   --runs=RUNS --only=table3,table4 --seeds=3
 
-An experiment is what this command line says, and after it `flags/experiments/NAME.flags`, whose first
-line says what it is and whose line `# paper:` which rows of `paper.csv` stand beside it. Each is run
-by the pipeline as `RUNS/NAME.seed_K`, and what two of them have in common is made once (--share).
+An experiment is what this command line says, and after it `flags/experiments/NAME.flags`, whose
+first line says what it is and whose line `# paper:` which rows of `paper.csv` stand beside it. Each
+is run by the pipeline as `RUNS/NAME.seed_K`; what they have in common is made once (--share).
 """
 
 import csv
@@ -26,11 +26,12 @@ _FOLDER = pathlib.Path(__file__).parents[1] / "flags" / "experiments"
 
 
 def experiments(only):
-    """The flagfiles whose names begin with one of the names in `only`, "" for all."""
+    """The flagfiles that `only` names, whole or by their beginnings; "" names all."""
     wanted = [name for name in only.split(",") if name] or [""]
     found = {}
     for name in wanted:
-        paths = sorted(_FOLDER.glob(f"{name}*.flags"))
+        whole = _FOLDER / f"{name}.flags"
+        paths = [whole] if whole.exists() else sorted(_FOLDER.glob(f"{name}*.flags"))
         if not paths:
             known = ", ".join(sorted(path.stem for path in _FOLDER.glob("*.flags")))
             raise InputError(f"--only={name}: no experiment begins so; there are {known}")
@@ -161,9 +162,11 @@ def _models_tables(measured, papers):
     for (name, model), results in every.items():
         present = [c for c, iou in results[0]["iou"].items() if iou is not None]
         paper = _paper(papers[name].get(model), present)
-        by_class.append([f"{name}: {model}", *(spread(r["iou"][c] for r in results) for c in present)])
+        of_class = (spread(r["iou"][c] for r in results) for c in present)
+        by_class.append([f"{name}: {model}", *of_class])
         if paper:
-            by_class.append([f"the paper: {papers[name][model]}", *(spread([paper[c]]) for c in present)])
+            of_class = (spread([paper[c]]) for c in present)
+            by_class.append([f"the paper: {papers[name][model]}", *of_class])
         if model.endswith("_crf"):
             continue
         with_crf = every.get((name, f"{model}_crf"), [])
@@ -176,8 +179,8 @@ def _models_tables(measured, papers):
             spread([statistics.mean(beside.values())]) if beside else "–",
             ", ".join(f"{s[0] / s[1]:.2f}" for s in share if s and s[1]) or "–",
         ])  # fmt: skip
-    columns = ["experiment", "segmenter", "seeds", "val mIoU", "with CRF", "the paper, same classes",
-               "objects marked / true"]  # fmt: skip
+    columns = ["experiment", "segmenter", "seeds", "val mIoU", "with CRF",
+               "the paper, same classes", "objects marked / true"]  # fmt: skip
     tables = _table(columns, rows) if rows else []
     if by_class:
         tables += ["IoU by class:", *_table(["", *present], by_class)]

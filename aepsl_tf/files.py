@@ -235,9 +235,14 @@ class Content:
             return None
         if self._names is None:
             return _sha256(self.path)
+        return _of_lines(self._digests())
+
+    def _digests(self):
         with concurrent.futures.ThreadPoolExecutor() as threads:
-            digests = list(threads.map(_sha256, (self.path / name for name in self.names)))
-        return _of_lines(zip(self.names, digests, strict=True))
+            for first in range(0, len(self.names), 1000):  # each waits in memory, done or not
+                some = self.names[first : first + 1000]
+                digests = threads.map(_sha256, map(self.path.joinpath, some))
+                yield from zip(some, digests, strict=True)
 
     @functools.cached_property
     def stamp(self):

@@ -101,7 +101,7 @@ class Pipeline:
             if truth[s.train_split]:
                 yield self._step(
                     f"evaluate/masks_{name}", evaluate, config.Evaluate, what="masks",
-                    split=s.train_split, masks="", merge_steps=merged,
+                    split=s.train_split, masks="", merge_steps=merged, with_tags=False,
                 )  # fmt: skip
         for name in self.segmenters:
             yield from self._segment(name, used)

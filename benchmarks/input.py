@@ -94,7 +94,7 @@ def main():
             still, read = (statistics.median(r) for r in zip(*rates, strict=True))
             ratio = statistics.median(b / a for a, b in rates)
             print(f"| {name} | {still:.1f} | {read:.1f} | {ratio:.3f} |", flush=True)
-            model_dir.start_over()
+            model_dir.start_over(settings)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def test_each_flagfile_is_a_run_that_can_be_planned(name, common, tmp_path):
         plan = Pipeline(settings, config_flags.read, RunDir(tmp_path / "none")).plan()
     assert "write_voc/train" in plan
     title, paper = experiments.described(ALL[name])
-    assert title.endswith(".") and title[0].isupper()
+    assert title.endswith(".") and "#" not in title
     for row in paper.values():
         assert experiments._paper(row, VOC.all_names()).keys() == set(VOC.all_names())
 

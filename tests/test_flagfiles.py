@@ -14,7 +14,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import jpeg, write_mask, write_onnx
+from conftest import jpeg, write_mask
 
 from aepsl_tf.classes import VOC
 from aepsl_tf.run_dir import RunDir
@@ -50,10 +50,8 @@ def draw_devkit(root):
     for name, listed in lists.items():
         path = root / f"ImageSets/Segmentation/{name}.txt"
         path.write_text("".join(f"{id_}\n" for id_ in listed))
-    tags = {}
     for number, id_ in enumerate(ids):
         label = (8, 12)[number % 2]  # cat, dog
-        tags[id_] = VOC.names[label - 1]
         mask = np.zeros([60, 72], np.uint8)
         mask[14:44, 20:56] = 255  # VOC's cream rim
         mask[16:42, 22:54] = label
@@ -61,11 +59,10 @@ def draw_devkit(root):
         pixels[mask > 0] = (190, 80, 60) if label == 8 else (60, 80, 190)
         (root / f"JPEGImages/{id_}.jpg").write_bytes(jpeg(pixels.astype(np.uint8)))
         (root / f"Annotations/{id_}.xml").write_text(
-            f"<annotation><object><name>{tags[id_]}</name></object></annotation>"
+            f"<annotation><object><name>{VOC.names[label - 1]}</name></object></annotation>"
         )
         if id_ in train or id_ in val:
             write_mask(root, id_, mask)
-    return tags
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +71,13 @@ def named(tmp_path_factory):
     import keras
 
     folder = tmp_path_factory.mktemp("named")
-    tags = draw_devkit(folder / "data/VOCdevkit/VOC2012")
+    draw_devkit(folder / "data/VOCdevkit/VOC2012")
     (folder / "VOC2012").symlink_to("data/VOCdevkit/VOC2012")
     (folder / "flags").symlink_to(ROOT / "flags")
-    rows = "".join(f"{id_},{name}\n" for id_, name in tags.items())
-    (folder / "image_labels.csv").write_text(f"image,labels\n{rows}")
+
     keras.utils.set_random_seed(0)
     vgg16 = keras.applications.VGG16(include_top=False, weights=None)
     vgg16.save_weights(folder / "vgg16_notop.weights.h5")
-    write_onnx(folder / "u2netp.onnx", ["n", 3, "h", "w"])
     return folder
 
 

@@ -249,7 +249,7 @@ def test_auto_chooses_without_ground_truth_what_agrees_best(run_copy, common):
 def test_auto_needs_its_choice(run_copy, common):
     shutil.rmtree(run_copy.root / "step_1/regions")
     read = reader(**common | {"threshold": "auto", "merge_steps": "auto"})
-    with pytest.raises(InputError, match="run python -m aepsl_tf.phases.choose_threshold first"):
+    with pytest.raises(InputError, match=r"run python -m aepsl_tf\.phases\.choose_threshold first"):
         pipeline.mine_regions.run(read(config.MineRegions), run_copy)
     with pytest.raises(InputError, match="--merge_steps=auto: only the pipeline"):
         pipeline.make_masks.run(read(config.MakeMasks), run_copy)

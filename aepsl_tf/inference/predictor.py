@@ -30,8 +30,11 @@ def class_weights(scores, p, policy="weights"):
     if policy == "none":
         kept = tf.ones_like(scores)
     else:
-        weights = {"weights": lambda: scores, "threshold": lambda: tf.ones_like(scores),
-                   "max": lambda: tf.math.divide_no_nan(scores, tf.reduce_max(scores, -1, True))}[policy]()
+        weights = {
+            "weights": lambda: scores,
+            "threshold": lambda: tf.ones_like(scores),
+            "max": lambda: tf.math.divide_no_nan(scores, tf.reduce_max(scores, -1, True)),
+        }[policy]()
         kept = tf.where(scores < p, 0.0, weights)
     return tf.concat([tf.ones_like(kept[..., :1]), kept], axis=-1)
 

@@ -41,5 +41,7 @@ class Agreement:
         return {
             "threshold": self.thresholds[best],
             "agreement": share[best],
-            "by_threshold": {str(δ): value for δ, value in zip(self.thresholds, share, strict=True)},
+            "by_threshold": {
+                str(δ): value for δ, value in zip(self.thresholds, share, strict=True)
+            },
         }

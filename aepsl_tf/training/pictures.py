@@ -14,7 +14,7 @@ _COUNT = 4
 
 
 def segmenter_overlays(model, families, classes):
-    """`draw()`: picture, pseudo mask and prediction of the first images, by the run's --p and --test_policy."""
+    """`draw()`: picture, pseudo mask and prediction (by the run's policy) of the first images."""
     rows = list(itertools.islice(records.read_zipped(families), _COUNT))
     palette, config = classes.palette(), model.config
     predictor = Predictor(model, config)

@@ -34,8 +34,12 @@ def test_a_run_that_went_well():
         ({"model_miou": {"no_psl": 0.5, "psl": 0.3}}, "PSL: 0.300, 20.0 points BELOW No PSL."),
         ({"psl_start": {"psl": None}}, "PSL: its scores never got ready, so Ŝ never joined"),
         (
-            {"agreement": {"step_1": {"agreement": 0.41, "threshold": 0.3},
-                           "step_2": {"agreement": 0.38, "threshold": 0.55}}},
+            {
+                "agreement": {
+                    "step_1": {"agreement": 0.41, "threshold": 0.3},
+                    "step_2": {"agreement": 0.38, "threshold": 0.55},
+                }
+            },
             "Regions and salient area: IoU 0.410 (step 1, δ 0.3), 0.380 (step 2, δ 0.55); the last "
             "one took them further apart.",
         ),
