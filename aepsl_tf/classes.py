@@ -131,14 +131,18 @@ class ClassSet:
             for row, color in zip(rows, colors, strict=False):
                 if not isinstance(row["name"], str) or row.keys() - {"name", "color", "indoor"}:
                     raise TypeError(f"found {str(row)[:100]}")
-                wrong = [x for x in row.get("color", color) if type(x) is not int or not 0 <= x < 256]
+                wrong = [
+                    x for x in row.get("color", color) if type(x) is not int or not 0 <= x < 256
+                ]
                 if wrong or len(row.get("color", color)) != 3:
                     raise TypeError(f"{row['name']}: a color is three whole numbers from 0 to 255")
                 if not isinstance(row.get("indoor", False), bool):
                     raise TypeError(f"{row['name']}: indoor is true or false")
             return cls(
                 names=tuple(row["name"] for row in rows),
-                colors=tuple(tuple(row.get("color", c)) for row, c in zip(rows, colors, strict=False)),
+                colors=tuple(
+                    tuple(row.get("color", c)) for row, c in zip(rows, colors, strict=False)
+                ),
                 indoor=tuple(row.get("indoor", row["name"] in _VOC_INDOOR) for row in rows),
             )
         except (TypeError, KeyError, AttributeError) as error:

@@ -194,7 +194,9 @@ class Determinism(Config):
 class Segmentation(PixelLimit):
     """From a segmenter's output to a mask: the test policy, and the size it works at."""
 
-    p: float = setting(0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0, high=1)
+    p: float = setting(
+        0.1, "scores below p prohibit their class", paper="§3.2, §4.1", low=0, high=1
+    )
     test_policy: str = setting(
         "weights",
         "what scores not below p do to their class's map: weights weighs it by the score (the "
@@ -283,12 +285,8 @@ class WriteVoc(Devkit, MaxPixels):
         low=0,
         below=1,
     )
-    val_split: str = setting(
-        "val", "split that is evaluated on", kind="name", identity=False
-    )
-    train_split: str = setting(
-        "train", "split that is trained on", kind="name", identity=False
-    )
+    val_split: str = setting("val", "split that is evaluated on", kind="name", identity=False)
+    train_split: str = setting("train", "split that is trained on", kind="name", identity=False)
     untagged: str = setting(
         "refuse",
         "pictures of --train_split without a tag: refuse them; negative: train sigmoid scores with "
@@ -455,10 +453,14 @@ class Solver(Devices):
     last_layer_rate: float = setting(
         10.0, "learning rate multiplier of the last layers", paper="§4.1", low=0
     )
-    bias_rate: float = setting(2.0, "learning rate multiplier of biases", paper="DeepLab prototxt", low=0)
+    bias_rate: float = setting(
+        2.0, "learning rate multiplier of biases", paper="DeepLab prototxt", low=0
+    )
     momentum: float = setting(0.9, "momentum of sgd", paper="DeepLab prototxt", low=0, below=1)
     weight_decay: float = setting(
-        5e-4, "L2 factor in the gradient of kernels, none on biases", paper="DeepLab prototxt",
+        5e-4,
+        "L2 factor in the gradient of kernels, none on biases",
+        paper="DeepLab prototxt",
         low=0,
     )
     lr_policy: str = setting(
@@ -475,7 +477,9 @@ class Solver(Devices):
     accumulate: int = setting(
         1, "pieces that a replica's share of a batch is forwarded in, to save memory", low=1
     )
-    dropout: float = setting(0.5, "dropout rate after fc6 and fc7", paper="DeepLab prototxt", low=0, below=1)
+    dropout: float = setting(
+        0.5, "dropout rate after fc6 and fc7", paper="DeepLab prototxt", low=0, below=1
+    )
     seed: int = setting(0, "seed of every random draw", low=0)
     checkpoint_seconds: float = setting(
         120.0, "time between two checkpoints", unit="s", low=0, identity=False
@@ -600,9 +604,7 @@ class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss, MergeSteps):
         paper="§3.2",
         choices=("image", "batch"),
     )
-    start_model: str = setting(
-        "", "segmenter of this run to start from, RUN/NAME", kind="name?"
-    )
+    start_model: str = setting("", "segmenter of this run to start from, RUN/NAME", kind="name?")
 
     def __post_init__(self):
         super().__post_init__()

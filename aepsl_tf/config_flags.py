@@ -24,6 +24,7 @@ _COMMON = {
         "folder of runs, this one among them, that share: what one has made with the same settings "
         "from the same inputs, the others take from it",
     ),
+    "verify": (False, "compare every input of a phase with its digest; else large ones by size"),
     "restart": (False, "redo this phase although it is finished or was begun with other settings"),
     "workers": (0, "processes for work on single images; 0 takes all cores"),
     "runner": (
@@ -112,7 +113,7 @@ def open_run(settings):
         from aepsl_tf.training import strategies  # not above: data workers import this module
 
         worker, _ = strategies.worker(strategies.get(settings.strategy))
-    return RunDir(common("run_dir"), common("restart"), worker, common("share"))
+    return RunDir(common("run_dir"), common("restart"), worker, common("share"), common("verify"))
 
 
 def run_app(main):

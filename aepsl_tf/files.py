@@ -86,9 +86,8 @@ def read_json(path, shape, advice):
     except (OSError, ValueError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise InputError(f"{path}: cannot be read ({why}): {advice}") from error
-    if isinstance(value, dict) and _SEAL in value:
-        if value.pop(_SEAL) != _seal_of(value):
-            raise InputError(f"{path}: damaged, it is not as it was written: {advice}")
+    if isinstance(value, dict) and _SEAL in value and value.pop(_SEAL) != _seal_of(value):
+        raise InputError(f"{path}: damaged, it is not as it was written: {advice}")
     if wrong := _misfit(value, shape, ""):
         raise InputError(f"{path}: {wrong}: {advice}")
     return value
@@ -189,11 +188,15 @@ def _decoded(data):
     return data.decode("latin-1"), "latin-1"
 
 
-def digest(path):
-    """sha256 of a file, or of a folder's relative names and file contents."""
+def digest(path, name=None):
+    """sha256 of a file's name and content, or of a folder's relative names and file contents.
+
+    Args:
+      name: the name that a file had when its digest was taken, if another.
+    """
     path = pathlib.Path(path)
     if path.is_file():
-        return _of_lines([(path.name, _sha256(path))])
+        return _of_lines([(name or path.name, _sha256(path))])
     return _of_lines((name, _sha256(path / name)) for name in _files_below(path))
 
 

@@ -5,7 +5,6 @@ python -m aepsl_tf.pipeline --flagfile=flags/voc2012.flags --run_dir=RUN --voc_r
 Phases that are finished are skipped, so a killed run goes on where it stopped.
 """
 
-import json
 import types
 import typing
 
@@ -14,7 +13,7 @@ from absl import logging
 from aepsl_tf import config, config_flags
 from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import metrics, tables, verdict
-from aepsl_tf.files import to_json, write_atomic
+from aepsl_tf.files import read_json, to_json, write_atomic
 from aepsl_tf.phases import (
     choose_threshold,
     evaluate,
@@ -246,7 +245,9 @@ class Pipeline:
 
         def results(name):
             path = self.run_dir.evaluation(name)
-            return json.loads(path.read_text()) if path.exists() else {}
+            if not path.exists():
+                return {}
+            return read_json(path, {str: metrics.RESULTS}, "remove it and run the pipeline again")
 
         masks = {}
         for step in range(1, steps + 1):

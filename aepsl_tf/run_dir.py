@@ -9,7 +9,6 @@ nothing.
 import contextlib
 import dataclasses
 import fcntl
-import json
 import os
 import pathlib
 import shutil
@@ -19,12 +18,21 @@ from absl import logging
 
 from aepsl_tf.classes import ClassSet
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import Content, digest, remove_at_once, to_json, write_atomic
+from aepsl_tf.files import (
+    Content,
+    digest,
+    read_json,
+    remove_at_once,
+    sealed,
+    to_json,
+    write_atomic,
+)
 
 GROUND_TRUTH_PHASES = ("write_voc", "evaluate", "report", "supervised_masks")
 """The firewall around weak supervision: write_voc makes ground truth, three phases may read it."""
 
 
+_QUICK = 100_000_000  # bytes whose digest takes no time worth a word
 _CHIEF_STARTS = 60.0  # seconds that workers wait for a chief that holds no lock
 
 
@@ -67,12 +75,22 @@ def _holds_work(partial):
     return partial.is_file() or (partial.is_dir() and any(partial.iterdir()))
 
 
-def _read_json(path):
-    """A JSON file that another worker may take away at any time; None where there is none."""
+_BEGUN = {"config": {str: object}, "inputs": {str: str}}
+_ENTRY = _BEGUN | {"status": str, "output": str, "digest": str, "facts": {str: object},
+                   "seconds": float, "bytes?": int}  # fmt: skip
+
+
+def _read_json(path, shape, advice):
+    """`files.read_json` of what another worker may take away at any time; None where it is gone."""
     try:
-        return json.loads(path.read_text())
+        return read_json(path, shape, advice)
     except FileNotFoundError:
         return None
+
+
+def _bytes(path):
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(file.stat().st_size for file in files)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,13 +174,15 @@ class RunDir:
         and publishes; the others join the phases that are run together and wait for the rest.
       share: a folder of runs that share what they have in common: what one of them has made with
         the same settings from the same inputs is taken from there, and so are feature caches.
+      verify: compare everything that is read with its digest; else large outputs by size alone.
     """
 
-    def __init__(self, root, restart=False, worker=0, share=""):
+    def __init__(self, root, restart=False, worker=0, share="", verify=False):
         if not str(root):
             raise InputError("--run_dir is empty: name the folder that holds this run's files")
         self.root = pathlib.Path(root)
-        self.restart, self.chief = restart, worker == 0
+        self.restart, self.chief, self.verify = restart, worker == 0, verify
+        self._checked = set()
         self._share = pathlib.Path(share) if share else None
         # The pipeline shares feature caches between its phases, runs that share with each other.
         self.keep_cache = bool(share)
@@ -259,11 +279,16 @@ class RunDir:
 
     def manifest(self):
         """Phase key → its entry (status, config, inputs, output digest, facts, seconds)."""
-        try:
-            return _read_json(self._manifest_path) or {}
-        except json.JSONDecodeError as error:
-            raise InputError(f"{self._manifest_path} is damaged ({error}): remove it; finished "
-                             "phases will then be redone") from error  # fmt: skip
+        advice = "remove it; finished phases will then be redone"
+        manifest = _read_json(self._manifest_path, {str: _ENTRY}, advice) or {}
+        for key, entry in manifest.items():
+            if pathlib.PurePath(entry["output"]).is_absolute() or ".." in entry["output"].split(
+                "/"
+            ):
+                raise InputError(
+                    f"{self._manifest_path}: {key}: its output lies elsewhere: {advice}"
+                )
+        return manifest
 
     def _record(self, key, entry):
         manifest = self.manifest()
@@ -271,7 +296,7 @@ class RunDir:
             manifest.pop(key, None)
         else:
             manifest[key] = entry
-        write_atomic(self._manifest_path, to_json(manifest))
+        write_atomic(self._manifest_path, sealed(manifest))
 
     def entry(self, key):
         """The entry of a finished phase, or None."""
@@ -300,7 +325,25 @@ class RunDir:
                 f"{for_phase} needs the output of {key}, which is not finished in {self.root}: "
                 f"run {_command(key)} first"
             )
+        if key not in self._checked:
+            self._check(key, entry)
+            self._checked.add(key)
         return entry
+
+    def _check(self, key, entry):
+        """Compares an output with what its phase made: its size, and what is small or is to be
+        verified by its digest too.
+        """
+        output = self.root / entry["output"]
+        size = _bytes(output)
+        same = size == entry.get("bytes", size)
+        if same and (self.verify or size <= _QUICK):
+            same = digest(output, _beside(output)[0].name) == entry["digest"]
+        if not same:
+            raise InputError(
+                f"{output}: damaged, it is not what {key} made: remove it and run "
+                f"{_command(key)} again"
+            )
 
     @contextlib.contextmanager
     def _locked(self):
@@ -370,12 +413,12 @@ class RunDir:
             partial, begun = _beside(output)
             partial.parent.mkdir(parents=True, exist_ok=True)
             # Work without a record of how it was begun cannot be trusted.
-            before = _read_json(begun) if _holds_work(partial) else None
+            before = self._begun(begun, partial) if _holds_work(partial) else None
             if before is None or self._differs(key, before, wanted, "begun"):
                 before = None
                 _remove(partial)
             source = wanted.renewed(before) if before else wanted.to_json()
-            write_atomic(begun, to_json(source))
+            write_atomic(begun, sealed(source))
             if not output.suffix:
                 partial.mkdir(exist_ok=True)
             logging.info("%s: starts", key)
@@ -385,6 +428,7 @@ class RunDir:
                 "status": "publishing",
                 "output": str(output.relative_to(self.root)),
                 "digest": digest(partial),
+                "bytes": _bytes(partial),
                 "facts": facts,
                 "seconds": round(time.monotonic() - start, 1),
             }
@@ -431,7 +475,7 @@ class RunDir:
                 return done["facts"]
             if done and not self.restart:
                 self._differs(key, done, wanted, "finished")
-            before = _read_json(begun)
+            before = self._begun(begun, partial)
             if work and before and partial.exists() and wanted.difference(before) is None:
                 work(partial)
                 work = None
@@ -443,6 +487,9 @@ class RunDir:
                     f"file system than {self.root}: see its log, then start all workers again"
                 )
             time.sleep(0.2)
+
+    def _begun(self, begun, partial):
+        return _read_json(begun, _BEGUN, f"remove {partial} to begin this phase again")
 
     def _is_free(self):
         """Whether no chief holds the run."""

@@ -32,9 +32,12 @@ class Masks:
 
     @classmethod
     def of(cls, folder, classes, max_pixels):
-        """For a folder of masks; a `labelmap.txt` in it or beside it, as CVAT writes one, counts."""
+        """For a folder of masks; CVAT's `labelmap.txt`, in it or beside it, counts."""
         colors = {}
-        for path in (pathlib.Path(folder) / "labelmap.txt", pathlib.Path(folder).parent / "labelmap.txt"):
+        for path in (
+            pathlib.Path(folder) / "labelmap.txt",
+            pathlib.Path(folder).parent / "labelmap.txt",
+        ):
             if path.is_file():
                 colors[str(path)] = _labelmap(path, classes)
                 break
@@ -94,7 +97,9 @@ class Masks:
         seen = [(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in seen]
         for ids in self.colors.values():
             if all(color in ids for color in seen):
-                return np.array([ids[color] for color in seen], np.uint8)[index].reshape(packed.shape)
+                return np.array([ids[color] for color in seen], np.uint8)[index].reshape(
+                    packed.shape
+                )
         name, ids = max(self.colors.items(), key=lambda item: sum(c in item[1] for c in seen))
         color = next(color for color in seen if color not in ids)
         raise InputError(
@@ -152,7 +157,9 @@ def warn_of_palette(path, classes):
             return
         palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)
         used = [int(i) for i in np.unique(np.asarray(picture)) if 0 < i <= len(classes)]
-    other = [i for i in used if i < len(palette) and tuple(palette[i]) != tuple(classes.colors[i - 1])]
+    other = [
+        i for i in used if i < len(palette) and tuple(palette[i]) != tuple(classes.colors[i - 1])
+    ]
     grey = all(len(set(color)) == 1 for color in palette[used].tolist())
     if other and not grey:
         logging.warning(

@@ -120,7 +120,9 @@ class _Source:
         """Image id → sorted class ids, from any source but the masks."""
         if self.tags_from == "csv":
             if not self.settings.labels_csv:
-                raise InputError("--tags_from=csv needs --labels_csv=FILE with columns image,labels")
+                raise InputError(
+                    "--tags_from=csv needs --labels_csv=FILE with columns image,labels"
+                )
             return tags.from_csv(self.settings.labels_csv, self.ids, classes)
         if self.tags_from == "none":
             return {id_: [] for id_ in self.ids}
@@ -132,7 +134,9 @@ class _Source:
         Args:
           named: (field, folder, names below it).
         """
-        own = {"ids_file": None if self._list is None else Content(self.settings.ids_file, self._list)}
+        own = {
+            "ids_file": None if self._list is None else Content(self.settings.ids_file, self._list)
+        }
         for field, folder, names in named:
             own[field] = Content(getattr(self.settings, field), folder, names)
         return own
@@ -208,12 +212,15 @@ class Devkit(_Source):
         if xml:
             names += [f"Annotations/{self._xml.name(i)}" for i in self.ids if i in self._xml]
         own = self.masks == self.root / _MASK_FOLDER
-        below = [self._mask_files.name(i) for i in self.ids if i in self._mask_files] if masks else []
+        below = (
+            [self._mask_files.name(i) for i in self.ids if i in self._mask_files] if masks else []
+        )
         if own:
             names += [f"{_MASK_FOLDER}/{name}" for name in below]
-        content = self._content([
-            ("voc_root", self.root, names), *([] if own or not masks else [("masks_dir", self.masks, below)])
-        ])  # fmt: skip
+        named = [("voc_root", self.root, names)]
+        if masks and not own:
+            named.append(("masks_dir", self.masks, below))
+        content = self._content(named)
         # Where the devkit is gone its class file is, and not none.
         has_classes = self._own_classes() or not self._is_there()
         content["classes_file"] = (
@@ -256,7 +263,9 @@ class Folder(_Source):
         if self._list is not None:
             self.ids = lists.read(self._list)
         else:
-            self.ids = [id_ for id_ in self._every if self._split_of(id_, settings) == settings.split]
+            self.ids = [
+                id_ for id_ in self._every if self._split_of(id_, settings) == settings.split
+            ]
         self._by_folder = bool(self._every) and all("/" in id_ for id_ in self._every)
         super().__init__(settings, before)
 

@@ -71,8 +71,18 @@ def picture(row, fill):
 
 
 def fill_pixel(images_family):
-    """The training split's mean pixel, uint8 RGB `[3]`: what erased pixels become."""
-    return tf.cast(tf.round(tf.constant(images_family.facts["mean_pixel"])), tf.uint8)
+    """The training split's mean pixel, uint8 RGB `[3]`: what erased pixels become.
+
+    Raises:
+      InputError: the family holds none.
+    """
+    mean = (images_family.facts or {}).get("mean_pixel")
+    numbers = isinstance(mean, list) and all(type(x) in (int, float) for x in mean)
+    if not numbers or len(mean) != 3 or not all(0 <= x <= 255 for x in mean):
+        raise InputError(
+            f"{images_family.directory}/family.json: its mean pixel is none: write the family again"
+        )
+    return tf.cast(tf.round(tf.constant(mean, tf.float32)), tf.uint8)
 
 
 def open_training_split(run_dir, split, step):

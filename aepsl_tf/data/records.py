@@ -10,7 +10,6 @@ import bisect
 import contextlib
 import functools
 import itertools
-import json
 import os
 import pathlib
 import pickle
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from aepsl_tf.data import runners, tfrecord
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import to_json, write_atomic
+from aepsl_tf.files import read_json, sealed, write_atomic
 
 # Kinds: bytes and int are one value, the plurals a list of any length; text is UTF-8 bytes.
 _IMAGE = {
@@ -42,6 +41,7 @@ SCHEMAS = {
     "masks": {"image/id": "text", "mask/png": "bytes"},  # class ids, 255 = ignored
 }
 """Family → field → kind."""
+_INFO = {"family": str, "counts": [int], "facts": (None, {str: object})}
 
 
 def shard_name(family, index, count):
@@ -68,8 +68,23 @@ def encode(family, values):
 
 
 def decode(family, record):
-    """The inverse of `encode`: bytes → a dictionary of Python values."""
+    """The inverse of `encode`: bytes → a dictionary of Python values.
+
+    Raises:
+      tfrecord.DamagedError: no record of this family.
+    """
+    try:
+        return _decoded(family, record)
+    except (IndexError, UnicodeDecodeError, tfrecord.DecodeError) as error:
+        raise tfrecord.DamagedError(f"no record of {family} ({error})") from None
+
+
+def _decoded(family, record):
     features = tfrecord.Example.FromString(record).features.feature
+    if features.keys() != SCHEMAS[family].keys():  # another family's record
+        raise tfrecord.DamagedError(
+            f"no record of {family}, but of {', '.join(sorted(features))[:200] or 'nothing'}"
+        )
     values = {}
     for name, kind in SCHEMAS[family].items():
         feature = features[name]
@@ -96,11 +111,13 @@ class Family:
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
         try:
-            info = json.loads((self.directory / "family.json").read_text())
+            info = read_json(self.directory / "family.json", _INFO, "write the family again")
         except FileNotFoundError:
             raise InputError(f"{self.directory} holds no record family: run the phase that "
                              "writes it first") from None  # fmt: skip
         self.name, self.counts, self.facts = info["family"], info["counts"], info["facts"]
+        if self.name not in SCHEMAS or min(self.counts, default=-1) < 0:
+            raise InputError(f"{self.directory}/family.json: no family: write the family again")
         self.images = sum(self.counts)
         self._starts = list(itertools.accumulate(self.counts, initial=0))
         self._indexes = {}
@@ -245,7 +262,7 @@ def write_family(
         "counts": list(counts),
         "facts": facts() if callable(facts) else facts,
     }
-    write_atomic(directory / "family.json", to_json(info))
+    write_atomic(directory / "family.json", sealed(info))
 
 
 def help_write_family(directory, family, counts, items, worker, workers):

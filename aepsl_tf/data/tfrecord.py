@@ -12,6 +12,7 @@ import struct
 import google_crc32c
 import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError  # noqa: F401  what a damaged `Example` raises
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _HEADER = 12  # bytes before the data: their length and its checksum
@@ -104,9 +105,12 @@ def read(path):
       DamagedError: a frame is cut or its checksum is wrong.
       OSError: the file cannot be opened or read.
     """
+    size = os.path.getsize(path)
     with open(path, "rb") as file:
         while header := file.read(_HEADER):
             length = _length(header)
+            if length > size:  # so forged that its checksum is right
+                raise DamagedError("a record is longer than its file")
             yield _record(file.read(length + 4), length)
 
 

@@ -33,6 +33,12 @@ def _count(truth, prediction, num_classes, image_id):
     return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
 
 
+_SHARE = (float, None)
+RESULTS = {"images": int, "miou": _SHARE, "pixel_accuracy": _SHARE, "labelled_share": _SHARE,
+           "miou_void_wrong": _SHARE, "iou": {str: _SHARE}, "confusion": [[int]]}  # fmt: skip
+"""The shape of `Confusion.results`, for `files.read_json`."""
+
+
 class Confusion:
     """Pixel counts summed over images, and the metrics they give.
 

@@ -195,10 +195,18 @@ def load_weights(parts, weights, backbone):
             )
         for name, (values, origin) in _pretrained(weights, layers["fc6"].filters).items():
             _assign(layers[name], values, weights)
+            check_finite(layers[name], f"--weights={weights}")
             start[name] = origin
         gc.collect()  # Keras's models are cycles: half a gigabyte would stay until Python looks
     runs = [(origin, list(names)) for origin, names in itertools.groupby(start, start.get)]
     logging.info("layers start: %s", "; ".join(f"{_listed(n)}: {origin}" for origin, n in runs))
+
+
+def check_finite(model, where):
+    """Refuses a model with a weight that is no number; `where` names its file."""
+    for weight in model.weights:
+        if "float" in weight.dtype and not np.isfinite(keras.ops.convert_to_numpy(weight)).all():
+            raise InputError(f"{where}: {weight.path} holds a value that is no finite number")
 
 
 def _listed(names):

@@ -4,15 +4,16 @@ It holds `settings.json` (kind, config and class count), `history.json` (mean lo
 `tuned.weights.h5` and, where layers are frozen, `frozen.weights.h5`.
 """
 
-import json
 import shutil
 
 import keras
 import tensorflow as tf
 
 from aepsl_tf import config as configs
+from aepsl_tf.classes import MAX_CLASSES
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import to_json, write_atomic
+from aepsl_tf.files import read_json, sealed, to_json, write_atomic
+from aepsl_tf.models import backbones
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.models.segmenter import Segmenter
 
@@ -29,32 +30,55 @@ def save(model, history, folder):
     if model.frozen.weights:
         model.frozen.save_weights(folder / "frozen.weights.h5")
     settings = {"kind": kind, "num_classes": model.num_classes, "config": model.config.identity()}
-    write_atomic(folder / "settings.json", to_json(settings))
+    write_atomic(folder / "settings.json", sealed(settings))
     write_atomic(folder / "history.json", to_json(history))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
+_SETTINGS = {"kind": str, "num_classes": int, "config": {str: object}}
+
+
 def load(folder):
-    """The model in a folder that `save` wrote."""
+    """The model in a folder that `save` wrote.
+
+    Raises:
+      InputError: there is none, or it is damaged; in one line.
+    """
+    path, advice = folder / "settings.json", "train the model again"
     try:
-        settings = json.loads((folder / "settings.json").read_text())
+        settings = read_json(path, _SETTINGS, advice)
     except FileNotFoundError:
         raise InputError(f"{folder} holds no trained model: train it first") from None
-    build, config = _KINDS[settings["kind"]]
-    model = build(config(**settings["config"]), settings["num_classes"])
+    kind, classes = settings["kind"], settings["num_classes"]
+    if kind not in _KINDS or not 1 <= classes <= MAX_CLASSES:
+        raise InputError(f"{path}: no model of this project: {advice}")
+    build, config = _KINDS[kind]
+    if unknown := settings["config"].keys() - config.defaults().keys():
+        raise InputError(f"{path}: --{min(unknown)[:80]} is no setting: {advice}")
+    try:
+        model = build(config(**settings["config"]), classes)
+    except InputError as error:
+        raise InputError(f"{path}: {error}: {advice}") from None
     load_weights(model, folder)
     return model
 
 
 def load_weights(model, folder):
-    """Fills a model from a model folder of the same shape; layers that differ are an error."""
-    try:
-        model.tuned.load_weights(folder / "tuned.weights.h5")
-        if model.frozen.weights:
-            model.frozen.load_weights(folder / "frozen.weights.h5")
-    except (OSError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"{folder}: its weights do not fit this network ({first})") from error
+    """Fills a model from a model folder of the same shape.
+
+    Raises:
+      InputError: layers that differ, a damaged file, a weight that is no number.
+    """
+    parts = [(model.tuned, folder / "tuned.weights.h5")]
+    if model.frozen.weights:
+        parts.append((model.frozen, folder / "frozen.weights.h5"))
+    for part, path in parts:
+        try:
+            part.load_weights(path)
+        except Exception as error:  # h5py and Keras raise OSError, KeyError, RuntimeError, …
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{path}: its weights do not fit this network ({first})") from error
+        backbones.check_finite(part, path)
 
 
 def start_over(settings):

@@ -10,7 +10,7 @@ import numpy as np
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import datasets, encoding, records
 from aepsl_tf.evaluation import tables
-from aepsl_tf.files import to_json, write_atomic
+from aepsl_tf.files import sealed, write_atomic
 from aepsl_tf.inference.over_split import Reader, over_split
 from aepsl_tf.mining import agreement, erasing, heatmaps, pseudo_masks, regions
 from aepsl_tf.models import model_dir
@@ -58,7 +58,7 @@ def run(settings, run_dir, workers=0):
             ["δ", "IoU of regions and salient area"],
             [[δ, f"{share:.3f}"] for δ, share in results["by_threshold"].items()],
         )
-        write_atomic(partial, to_json(results))
+        write_atomic(partial, sealed(results))
         return results
 
     def region(maps, threshold, size):

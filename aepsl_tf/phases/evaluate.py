@@ -7,7 +7,7 @@ from aepsl_tf import config, config_flags
 from aepsl_tf.classes import BACKGROUND, VOID
 from aepsl_tf.data import encoding, records
 from aepsl_tf.evaluation import measures, metrics, tables
-from aepsl_tf.files import to_json, write_atomic
+from aepsl_tf.files import sealed, write_atomic
 from aepsl_tf.models import model_dir
 from aepsl_tf.phases import make_masks, train_segmenter
 
@@ -55,7 +55,7 @@ def run(settings, run_dir, workers=0):
             for suffix, confusion in measure(truth, len(names)).items()
         }
         tables.show_segmentation(results, names)
-        write_atomic(partial, to_json(results))
+        write_atomic(partial, sealed(results))
 
     run_dir.phase(f"evaluate/{name}", settings, inputs, run_dir.evaluation(name), work)
 
@@ -77,7 +77,7 @@ def _saliency(settings, run_dir, truth_key):
                 bar.update()
         results = {name: scores.results()}
         tables.show_saliency(results)
-        write_atomic(partial, to_json(results))
+        write_atomic(partial, sealed(results))
 
     inputs = [truth_key, f"write_saliency/{split}"]
     return run_dir.phase(f"evaluate/{name}", settings, inputs, run_dir.evaluation(name), work)

@@ -60,7 +60,12 @@ def _wrong_in(text):
         return "a host is host:port"
     if len(set(every)) != len(every):
         return "a host is there twice"
-    if not isinstance(kind, str) or kind not in hosts or type(index) is not int or not 0 <= index < len(hosts[kind]):
+    if (
+        not isinstance(kind, str)
+        or kind not in hosts
+        or type(index) is not int
+        or not 0 <= index < len(hosts[kind])
+    ):
         return "its task is none of the cluster's"
     return None
 
