@@ -28,7 +28,7 @@ class _Files:
     """
 
     def __init__(self, folder, suffixes):
-        self.folder, self._found = pathlib.Path(folder), {}
+        self.folder, self._suffixes, self._found = pathlib.Path(folder), suffixes, {}
         for below, folders, names in os.walk(folder):
             folders.sort()
             prefix = os.path.relpath(below, folder).replace(os.sep, "/") + "/"
@@ -61,6 +61,10 @@ class _Files:
     def path(self, id_):
         return str(self.folder / self.name(id_))
 
+    def names(self, ids):
+        """The files of several ids, by their likeliest names where they are not there any more."""
+        return [self.name(id_) if id_ in self else id_ + self._suffixes[0] for id_ in ids]
+
 
 class _Source:
     """What both have in common.
@@ -76,7 +80,7 @@ class _Source:
     def __init__(self, settings, before):
         self.settings, self._before = settings, before
         self.masks = self._masks_folder()
-        self._mask_files = _Files(self.masks, (".png",)) if self.masks else {}
+        self._mask_files = _Files(self.masks or "", (".png",) if self.masks else ())
         self.with_mask = sum(id_ in self._mask_files for id_ in self.ids)
         all_masks = bool(self.ids) and self.with_mask == len(self.ids)
         self.has_truth = settings.ground_truth == "auto" and all_masks
@@ -114,7 +118,7 @@ class _Source:
         self._needed(self._pictures, self.ids, self._pictures.folder)
         if self.tags_from == "masks" or self.has_truth:
             hint = ", or give another --tags_from" if self.tags_from == "masks" else ""
-            self._needed(self._mask_files or _Files("", ()), self.ids, self.masks, hint)
+            self._needed(self._mask_files, self.ids, self.masks, hint)
 
     def tags(self, classes):
         """Image id → sorted class ids, from any source but the masks."""
@@ -208,13 +212,11 @@ class Devkit(_Source):
         return bool(self.settings.classes_file) or self._classes.exists()
 
     def _named(self, masks, xml):
-        names = [f"JPEGImages/{self._pictures.name(i)}" for i in self.ids if i in self._pictures]
+        names = [f"JPEGImages/{name}" for name in self._pictures.names(self.ids)]
         if xml:
-            names += [f"Annotations/{self._xml.name(i)}" for i in self.ids if i in self._xml]
+            names += [f"Annotations/{name}" for name in self._xml.names(self.ids)]
         own = self.masks == self.root / _MASK_FOLDER
-        below = (
-            [self._mask_files.name(i) for i in self.ids if i in self._mask_files] if masks else []
-        )
+        below = self._mask_files.names(self.ids) if masks else []
         if own:
             names += [f"{_MASK_FOLDER}/{name}" for name in below]
         named = [("voc_root", self.root, names)]
@@ -322,11 +324,9 @@ class Folder(_Source):
         return ClassSet.of_names(names)
 
     def _named(self, masks):
-        named = [("images_dir", self.root,
-                  [self._pictures.name(i) for i in self.ids if i in self._pictures])]  # fmt: skip
+        named = [("images_dir", self.root, self._pictures.names(self.ids))]
         if masks and self.masks:
-            below = [self._mask_files.name(i) for i in self.ids if i in self._mask_files]
-            named.append(("masks_dir", self.masks, below))
+            named.append(("masks_dir", self.masks, self._mask_files.names(self.ids)))
         given = self.settings.classes_file
         return self._content(named) | {"classes_file": Content(given, given) if given else None}
 

@@ -20,18 +20,19 @@ def from_csv(path, ids, classes):
       InputError: an image without a line, a line of more or fewer columns than the header, an
         unknown tag; with the line's number.
     """
-    found = {}
+    wanted, found = set(ids), {}
     for number, image, labels in _rows(path):
-        where = f"{path}: line {number}: image {image}"
-        found.setdefault(image, set()).update(ids_of(_split(labels, classes), classes, where))
-    by_name = found | {_stem(image): tags for image, tags in found.items() if image not in ids}
-    missing = [id_ for id_ in ids if id_ not in by_name]
+        id_ = image if image in wanted else _stem(image)
+        if id_ in wanted:  # what other images' tags are is not this split's matter
+            where = f"{path}: line {number}: image {image}"
+            found.setdefault(id_, set()).update(ids_of(_split(labels, classes), classes, where))
+    missing = [id_ for id_ in ids if id_ not in found]
     if missing:
         raise InputError(
             f"{path}: expected tags of {len(ids)} images, found {len(ids) - len(missing)}; "
             f"missing: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}"
         )
-    return {id_: sorted(by_name[id_]) for id_ in ids}
+    return {id_: sorted(found[id_]) for id_ in ids}
 
 
 def names_in(path):

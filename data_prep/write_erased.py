@@ -37,7 +37,8 @@ def run(settings, run_dir, workers=0):
 
 def _erased(rows):
     image, *mined = rows
-    union = np.any(regions.union(mined), axis=0)
+    nothing = np.zeros([image["image/height"], image["image/width"]], bool)
+    union = np.any([nothing, *regions.union(mined)], axis=0)
     return image | {"erased/png": encoding.grey_png(union)}
 
 

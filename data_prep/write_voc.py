@@ -53,7 +53,12 @@ def run(settings, run_dir, workers=0):
         counts, shards = _shards(ids, settings.shards)
         items = [[(id_, source.picture(id_), tags[id_]) for id_ in shard] for shard in shards]
         make = functools.partial(_image_row, settings.max_pixels)
-        facts = functools.partial(_image_facts, partial, counts, source.tags_from)
+        facts = functools.partial(
+            _image_facts,
+            partial,
+            counts,
+            {"tags_from": source.tags_from, "untagged": settings.untagged},
+        )
         records.write_family(
             partial, "images", counts, items.__getitem__, make, workers, facts=facts
         )
@@ -136,6 +141,9 @@ def _tagged(settings, source, tags, in_masks):
     binary = [i for i in without if in_masks and in_masks[i] == [BACKGROUND, VOID]]
     told = (f"{settings.split}: {len(without)} of {len(source.ids)} pictures have no tag, the "
             f"first is {without[0]}")  # fmt: skip
+    if source.tags_from == "none":
+        logging.warning("%s; train with --labels_csv or another --tags_from", told)
+        return source.ids
     if settings.untagged == "refuse":
         why = f"; {len(binary)} masks hold nothing but 0 and 255, as masks of object against the " \
               "rest do" if binary else ""  # fmt: skip
@@ -173,14 +181,14 @@ def _image_row(max_pixels, item):
     }
 
 
-def _image_facts(partial, counts, source):
-    """The mean pixel of the split (§3.1), exact: integer sums over all images."""
+def _image_facts(partial, counts, facts):
+    """`facts` and the mean pixel of the split (§3.1), exact: integer sums over all images."""
     total, pixels = np.zeros(3, np.int64), 0
     for index in range(len(counts)):
         for row in records.read_shard(partial, "images", index, len(counts)):
             total += np.array(row["image/pixel_sum"])
             pixels += row["image/height"] * row["image/width"]
-    return {"mean_pixel": [round(float(x), 4) for x in total / pixels], "tags_from": source}
+    return facts | {"mean_pixel": [round(float(x), 4) for x in total / pixels]}
 
 
 def _mask_row(read, item):

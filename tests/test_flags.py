@@ -45,6 +45,13 @@ def _other(field):
         return next(c for c in field.metadata["choices"] if c != field.default)
     if isinstance(field.default, bool):
         return not field.default
+    if field.metadata["kind"] == "epochs":
+        return "7"
+    meta = field.metadata
+    if meta["high"] == 1 or meta["below"] == 1:
+        return 0.625
+    if meta["high"] is not None:
+        return field.default - 1
     return field.default + ("x" if isinstance(field.default, str) else 1)
 
 

@@ -44,8 +44,9 @@ def of_regions(run_dir, steps, truth, num_classes):
     """The union of the steps; what no region claims is background, conflicts are void."""
 
     def pairs():
-        for id_, labels, mined in regions.merged(run_dir, steps):
-            mask = np.zeros(mined[0].shape, np.uint8)
+        found = regions.merged(run_dir, steps)
+        for row, (id_, labels, mined) in zip(truth.read(), found, strict=True):
+            mask = np.zeros_like(encoding.read_grey_png(row["mask/png"]))
             for label, region in zip(labels, mined, strict=True):
                 mask[region] = np.where(mask[region] == 0, label, VOID)
             yield id_, mask

@@ -31,6 +31,8 @@ class Classifier(TwoPartNetwork):
         self.tuned = keras.Model(trunk.input, [trunk.output, fc8(pooled)], name="tuned")
         self.fc8 = fc8
 
+    has_scores = True
+
     def last_layers(self):
         """Variables that learn at --last_layer_rate."""
         return self.fc8.weights

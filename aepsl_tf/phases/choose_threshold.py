@@ -41,7 +41,10 @@ def run(settings, run_dir, workers=0):
             records.progress(family.images, f"δ of step {step}") as bar,
         ):
             for (row, picture, outputs), (saliency, *before) in zip(read(), known, strict=True):
+                bar.update()
                 labels = row["image/labels"]
+                if not labels:  # nothing is mined in a negative, whatever is salient there
+                    continue
                 maps = heatmaps.at_size(
                     outputs["heatmaps"], labels, picture.shape[:2], model.config
                 )
@@ -52,7 +55,6 @@ def run(settings, run_dir, workers=0):
                     [mined | region(maps, threshold, salient.shape) for threshold in thresholds],
                     salient,
                 )
-                bar.update()
         results = measured.results()
         tables.show(
             ["δ", "IoU of regions and salient area"],

@@ -28,7 +28,13 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
     """
     config, images = model.config, families[0].images
     worker, workers = strategies.worker(tf.distribute.get_strategy())
-    _check(families, worker, workers)
+    if model.num_classes == 1 and config.label_loss == "softmax" and model.has_scores:
+        raise InputError(
+            "--label_loss=softmax learns nothing of a single class: its score is always 1; give "
+            "--label_loss=sigmoid"
+        )
+    untagged = _check(families, worker, workers)
+    _refuse_untagged(untagged, families[0], run_dir, config)
     steps = order.steps(images, config.global_batch)
     model.compile(optimizer=solver.build(model, config, steps))
     cache = None
@@ -71,14 +77,30 @@ def still_falling(history):
 def _check(families, worker, workers):
     """Reads the shards once, shared among the workers, before hours go into a training.
 
+    Returns:
+      The ids of images without a tag.
+
     Raises:
-      InputError: a file is damaged, a record of another image, or an image without a tag.
+      InputError: a file is damaged, or a record of another image.
     """
-    family = families[0]
-    for shard in range(worker, len(family.counts), workers):
-        for row in records.read_zipped(families, shard):
-            if not row["image/labels"]:
-                raise InputError(
-                    f"{family.directory}: image {row['image/id']} has no tag: training needs one "
-                    "at least; give --labels_csv, or take the image out with --ids_file"
-                )
+    shards = range(worker, len(families[0].counts), workers)
+    rows = (row for shard in shards for row in records.read_zipped(families, shard))
+    return [row["image/id"] for row in rows if not row["image/labels"]]
+
+
+def _refuse_untagged(ids, family, run_dir, config):
+    """Refuses images without a tag, unless they were written as negatives and can be learned."""
+    if not ids:
+        return
+    facts = records.Family(run_dir.family(config.train_split, "images")).facts or {}
+    told = f"{family.directory}: {len(ids)} images have no tag, the first is {ids[0]}"
+    if facts.get("untagged") != "negative":
+        raise InputError(
+            f"{told}: training needs one at least; give --labels_csv, take the images out with "
+            "--ids_file, or write them with --untagged=negative or drop"
+        )
+    if config.label_loss != "sigmoid":
+        raise InputError(
+            f"{told}: --label_loss={config.label_loss} cannot learn from them; give "
+            "--label_loss=sigmoid, or write them with --untagged=drop"
+        )

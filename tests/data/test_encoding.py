@@ -34,7 +34,7 @@ def pixels(data):
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
 def test_upright_rgb_stays_the_same_bytes(form):
     data = file(rgb(), form)
-    assert encoding.standard_image(data, "x") == (data, "", 12, 20)
+    assert encoding.standard_image(data, "x") == (data, "", 12, 20, 1)
 
 
 def test_upright_exif_stays_too():
@@ -48,7 +48,7 @@ def test_exif_rotation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6  # shown turned a quarter to the right
     data = file(rgb(), "JPEG", exif=exif)
-    out, reason, height, width = encoding.standard_image(data, "x")
+    out, reason, height, width, _ = encoding.standard_image(data, "x")
     assert reason == "EXIF rotation" and (height, width) == (20, 12)
     raw = np.asarray(Image.open(io.BytesIO(data)))
     np.testing.assert_array_equal(pixels(out), np.rot90(raw, -1))
@@ -71,12 +71,12 @@ def test_exif_rotation_is_applied():
 )
 def test_others_are_converted_with_a_reason(picture, form, reason):
     data = file(picture, form)
-    out, why, height, width = encoding.standard_image(data, "x")
+    out, why, height, width, _ = encoding.standard_image(data, "x")
     assert why.startswith(reason) and (height, width) == (12, 20)
     expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
     np.testing.assert_array_equal(pixels(out), expected)
     assert Image.open(io.BytesIO(out)).format == "PNG"
-    assert encoding.standard_image(out, "x") == (out, "", 12, 20)
+    assert encoding.standard_image(out, "x") == (out, "", 12, 20, 1)
 
 
 def test_alpha_is_laid_over_white():
@@ -106,12 +106,12 @@ def test_sixteen_bit_colour_is_converted_too(channels):
     values[..., :3] = np.array([0, 257, 257 * 128, 65535], np.uint16)[None, :, None]
     values[..., 0] = 257 * 7
     encoded, data = cv2.imencode(".png", values[..., [2, 1, 0, 3][:channels]])
-    out, reason, height, width = encoding.standard_image(data.tobytes(), "x")
+    out, reason, height, width, _ = encoding.standard_image(data.tobytes(), "x")
     assert encoded and (height, width) == (1, 4)
     assert reason == {3: "16 bit", 4: "mode RGBA"}[channels]
     expected = [[[7, v, v] for v in (0, 1, 128, 255)]]
     np.testing.assert_array_equal(pixels(out), expected)
-    assert encoding.standard_image(out, "x") == (out, "", 1, 4)
+    assert encoding.standard_image(out, "x") == (out, "", 1, 4, 1)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])

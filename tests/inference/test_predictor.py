@@ -147,7 +147,7 @@ def test_probabilities_of_an_aligned_picture_meet_the_cells(model):
 
 
 def test_high_p_leaves_background_alone(model):
-    predictor = Predictor(model, configs.Segmentation(p=2.0))  # tf.function holds it weakly
+    predictor = Predictor(model, configs.Segmentation(p=1.0))  # tf.function holds it weakly
     out = predictor.segment(pictures(33, 33))
     assert np.argmax(out["probabilities"], -1).any()  # without prohibition it is not
     assert not out["mask"].numpy().any()
@@ -174,7 +174,7 @@ def test_each_policy_s_weights_by_hand(policy, expected):
 
 
 def test_without_a_branch_nothing_is_prohibited():
-    predictor = Predictor(segmenter(psl="none"), configs.Segmentation(p=2.0))
+    predictor = Predictor(segmenter(psl="none"), configs.Segmentation(p=1.0))
     out = predictor.segment(pictures(33, 33))
     assert set(out) == {"mask", "probabilities"}
     np.testing.assert_array_equal(out["mask"], np.argmax(out["probabilities"], -1))
