@@ -734,3 +734,10 @@ class Experiments(Config):
     )
     seeds: int = setting(1, "runs of each, with seeds 0, 1, …", low=1)
     show: bool = setting(False, "run nothing; write the table of what is finished")
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspect(TrainSplit):
+    """A first look at the splits that are written."""
+
+    val_split: str = setting("val", "split that is evaluated on", kind="name")
