@@ -26,7 +26,7 @@ from aepsl_tf.phases import (
     train_classifier,
     train_segmenter,
 )
-from data_prep import write_erased, write_saliency, write_voc
+from data_prep import sources, write_erased, write_saliency, write_voc
 
 _SEGMENTERS = ("no_psl", "psl", "psl_plus_plus", "psl_plus_plus_2", "supervised")
 _ROUNDS = {"psl_plus_plus": ("psl", "relabelled"),
@@ -83,6 +83,9 @@ class Pipeline:
                              **({} if split == s.train_split else {"ids_file": ""}))
             for split in (s.train_split, s.val_split)
         }  # fmt: skip
+        if not self._is_there(settings[s.val_split]):
+            logging.warning("there is no split %s: nothing is evaluated on one", s.val_split)
+            del settings[s.val_split]
         truth = {split: self._has_truth(one) for split, one in settings.items()}
         for split, one in settings.items():
             key = f"write_voc/{split}"
@@ -104,7 +107,7 @@ class Pipeline:
                 )  # fmt: skip
         for name in self.segmenters:
             yield from self._segment(name, used)
-            if truth[s.val_split]:
+            if truth.get(s.val_split):
                 yield self._step(
                     f"evaluate/{name}", evaluate, config.Evaluate, what="model",
                     split=s.val_split, model=name, with_tags=False,
@@ -123,6 +126,11 @@ class Pipeline:
 
     def _step(self, key, phase, cls, **changes):
         return Step((key,), phase, self.read(cls, **changes))
+
+    def _is_there(self, settings):
+        """Whether a split is written or can be."""
+        written = self.run_dir.entry(f"write_voc/{settings.split}") is not None
+        return written or bool(sources.of(settings).ids)
 
     def _has_truth(self, settings):
         """Whether a split's ground truth is there, or will be."""
@@ -291,7 +299,7 @@ class Pipeline:
         tables.show(
             ["masks of steps", "loss of M_t", "mIoU, labelled", "mIoU, void wrong", "labelled"],
             [
-                [f"1 to {k[5:]}", *(f"{value:.3f}" for value in (
+                [f"1 to {k[5:]}", *(tables.number(value) for value in (
                     summary["classifier_loss"][k], miou, summary["mask_miou_void_wrong"][k],
                     summary["mask_labelled_share"][k]))]
                 for k, miou in summary["mask_miou"].items()
@@ -299,7 +307,7 @@ class Pipeline:
         )  # fmt: skip
         tables.show(
             ["segmenter", "mIoU"],
-            [[name, f"{miou:.3f}"] for name, miou in summary["model_miou"].items()],
+            [[name, tables.number(miou)] for name, miou in summary["model_miou"].items()],
         )
         for sentence in verdict.sentences(summary):
             print(sentence)

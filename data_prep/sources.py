@@ -302,6 +302,7 @@ class Folder(_Source):
                 raise InputError(f"{self.root}: {id_!r} can be no image's name: {wrong}")
         if self.tags_from == "xml":
             raise InputError("--tags_from=xml is of a devkit; a folder's tags come from a CSV file")
+        self.classes()
 
     def _own_tags(self, classes):
         names = {id_: [id_.split("/")[0]] for id_ in self.ids}

@@ -46,12 +46,12 @@ def show_saliency(results_by_name):
     results = results_by_name.values()
     rows = [["images", *(str(result["images"]) for result in results)]]
     rows += [
-        [title, *(_share(result[key]) for result in results)]
+        [title, *(number(result[key]) for result in results)]
         for title, key in (("MAE", "mae"), ("max Fβ", "max_f"))
     ]
     rows += [
         [f"background {kind} {t}",
-         *(_share(result[f"background_{kind}"].get(str(t))) for result in results)]
+         *(number(result[f"background_{kind}"].get(str(t))) for result in results)]
         for t in BACKGROUND_THRESHOLDS
         for kind in ("precision", "recall")
     ]  # fmt: skip
@@ -59,8 +59,9 @@ def show_saliency(results_by_name):
 
 
 def _percent(share):
-    return "-" if share is None else f"{100 * share:.1f}"
+    return "–" if share is None else f"{100 * share:.1f}"
 
 
-def _share(share):
-    return "-" if share is None else f"{share:.3f}"
+def number(value):
+    """A share with three digits; – where nothing was counted."""
+    return "–" if value is None else f"{value:.3f}"

@@ -30,12 +30,12 @@ class Terminal(io.StringIO):
 
 
 def test_plain_table(capsys):
-    tables.show(["", "mIoU"], [["psl", "12.0"], ["psl_plus_plus", "-"]])
+    tables.show(["", "mIoU"], [["psl", "12.0"], ["psl_plus_plus", "–"]])
     assert printed_lines(capsys) == [
         "|               | mIoU |",
         "|---------------|------|",
         "| psl           | 12.0 |",
-        "| psl_plus_plus |    - |",
+        "| psl_plus_plus |    – |",
     ]
 
 
@@ -53,7 +53,7 @@ def test_segmentation_is_in_percent(capsys):
     assert cells[2:] == [
         ["mIoU", "50.0", "50.0"], ["pixel accuracy", "75.0", "75.0"],
         ["labelled", "100.0", "100.0"], ["background", "50.0", "100.0"],
-        ["cat", "66.7", "0.0"], ["dog", "-", "12.5"],
+        ["cat", "66.7", "0.0"], ["dog", "–", "12.5"],
     ]  # fmt: skip
 
 
@@ -105,6 +105,6 @@ def test_saliency(capsys):
     cells = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in lines[2:]}
     assert cells == {
         "images": "7", "MAE": "0.108", "max Fβ": "1.000",
-        "background precision 0.06": "-", "background recall 0.06": "0.250",
-        "background precision 0.12": "0.500", "background recall 0.12": "-",
+        "background precision 0.06": "–", "background recall 0.06": "0.250",
+        "background precision 0.12": "0.500", "background recall 0.12": "–",
     }  # fmt: skip
