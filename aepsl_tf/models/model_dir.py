@@ -41,7 +41,13 @@ def load(folder):
     except FileNotFoundError:
         raise InputError(f"{folder} holds no trained model: train it first") from None
     build, config = _KINDS[settings["kind"]]
-    model = build(config(**settings["config"]), settings["num_classes"])
+    wanted = configs.of_today(settings["config"])
+    if unknown := wanted.keys() - config.defaults().keys():
+        raise InputError(
+            f"{folder}/settings.json: --{min(unknown)} is no setting of this version: train the "
+            "model again"
+        )
+    model = build(config(**wanted), settings["num_classes"])
     load_weights(model, folder)
     return model
 
