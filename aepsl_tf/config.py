@@ -65,6 +65,19 @@ class Config:
         return {f.name: f.default for f in dataclasses.fields(cls)}
 
 
+def of_today(recorded):
+    """Settings as an older version recorded them, under the names and words of today."""
+    settings = dict(recorded)
+    if "psl_start_epoch" in settings:
+        settings["psl_start"] = settings.pop("psl_start_epoch")
+    if str(settings.get("psl_start", "")).isdecimal():  # it was a text for a while
+        settings["psl_start"] = int(settings["psl_start"])
+    # Until there was --fc_channels, the word meant VGG-16 without its top.
+    if settings.get("weights") == "imagenet" and "fc_channels" not in settings:
+        settings["weights"] = "imagenet_notop"
+    return settings
+
+
 def _shown(value):
     """A value in one line, whatever it holds."""
     text = str(value)

@@ -262,11 +262,11 @@ class Content:
     def is_same(self, recorded):
         """Whether `recorded`, of `to_json`, is the same content; None is none.
 
-        Where there is nothing to look at, the same path is taken for the same. So it is where
-        all that was recorded is a path, as older versions did.
+        Where there is nothing to look at, the same path is taken for the same; a default, then,
+        for whatever it was. So it is where all that was recorded is a path, as older versions did.
         """
         if recorded is None:
-            return False
+            return not self.there and not self.given
         if isinstance(recorded, str):
             return _same_path(recorded, self.given)
         if not self.there:
@@ -277,7 +277,7 @@ class Content:
 
     def renewed(self, recorded):
         """`recorded`, which is the same content, with the place and the times of today."""
-        if isinstance(recorded, str) or not self.there:
+        if not isinstance(recorded, dict) or not self.there:
             return recorded
         return recorded | {"path": self.given} | self._stamped()
 

@@ -17,6 +17,7 @@ import time
 from absl import logging
 
 from aepsl_tf.classes import ClassSet
+from aepsl_tf.config import of_today
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import (
     Content,
@@ -126,13 +127,14 @@ class _Wanted:
 
         A setting that `before` lacks had its default. Files come last: they may take time.
         """
-        old = self.defaults | before["config"]
+        recorded = of_today(before["config"])
+        old = self.defaults | recorded
         files = {k: v for k, v in self.config.items() if isinstance(v, Content)}
         for name in sorted(self.config.keys() - files.keys()):
             now = self.config[name]
             if old[name] != now and not (now is None and old[name] == ""):
                 return f"--{name}={_named(old[name])}, now {_named(now)}"
-        for name in sorted(before["config"].keys() - self.defaults.keys()):
+        for name in sorted(recorded.keys() - self.defaults.keys()):
             return f"--{name}={old[name]}, which is no setting any more"
         for name in sorted(self.inputs.keys() | before["inputs"].keys()):
             if self.inputs.get(name) != before["inputs"].get(name):

@@ -246,6 +246,16 @@ def test_auto_chooses_without_ground_truth_what_agrees_best(run_copy, common):
     assert run_copy.entry("mine_regions/step_1")["digest"] == found
 
 
+def test_auto_goes_to_the_end(run_copy, common):
+    """With every phase that --merge_steps=auto is handed to."""
+    shutil.rmtree(run_copy.root / "step_1/regions")
+    read = reader(**common | {"threshold": "auto", "merge_steps": "auto"})
+    run = RunDir(run_copy.root, restart=True)
+    summary = Pipeline(read(config.Pipeline, segmenters="psl"), read, run, workers=1).run()
+    assert summary["model_miou"].keys() == {"psl", "psl_crf"}
+    assert summary["agreement"].keys() >= {"step_1", "step_2"}
+
+
 def test_auto_needs_its_choice(run_copy, common):
     shutil.rmtree(run_copy.root / "step_1/regions")
     read = reader(**common | {"threshold": "auto", "merge_steps": "auto"})

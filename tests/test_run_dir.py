@@ -198,6 +198,40 @@ def test_a_field_that_an_older_version_lacked_had_its_default(tmp_path):
         Phase(tmp_path, threshold_rule="top_pixels")()
 
 
+def test_a_field_of_another_name_is_read_by_its_new_one(tmp_path):
+    """A segmenter of the version that had --psl_start_epoch, where 0 was the default."""
+    run, made = RunDir(tmp_path), []
+
+    def train(**settings):
+        run.phase(
+            "train_segmenter/psl", configs.TrainSegmenter(**settings), [], run.model("psl"),
+            lambda partial: made.append(1),
+        )  # fmt: skip
+
+    def older(config):
+        config.pop("psl_start")
+        config["psl_start_epoch"] = 0
+
+    train(psl_start=0)
+    _edit(tmp_path, older)
+    train(psl_start=0)
+    assert made == [1]
+    with pytest.raises(InputError, match="--psl_start=0, now auto"):
+        train()
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "imagenet_notop"])
+def test_the_word_imagenet_meant_less_once(tmp_path, weights):
+    run = Training(tmp_path, "imagenet")
+    run()
+    _edit(tmp_path / "run", lambda config: config.pop("fc_channels"))
+    if weights == "imagenet_notop":
+        assert Training(tmp_path, weights)() == 0
+    else:
+        with pytest.raises(InputError, match="--weights=imagenet_notop, now imagenet"):
+            Training(tmp_path, weights)()
+
+
 def test_a_field_that_is_no_more_is_told(tmp_path):
     Phase(tmp_path)()
     _edit(tmp_path, lambda config: config.update(old_flag=3))

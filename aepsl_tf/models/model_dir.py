@@ -53,10 +53,11 @@ def load(folder):
     if kind not in _KINDS or not 1 <= classes <= MAX_CLASSES:
         raise InputError(f"{path}: no model of this project: {advice}")
     build, config = _KINDS[kind]
-    if unknown := settings["config"].keys() - config.defaults().keys():
+    wanted = configs.of_today(settings["config"])
+    if unknown := wanted.keys() - config.defaults().keys():
         raise InputError(f"{path}: --{min(unknown)[:80]} is no setting: {advice}")
     try:
-        model = build(config(**settings["config"]), classes)
+        model = build(config(**wanted), classes)
     except InputError as error:
         raise InputError(f"{path}: {error}: {advice}") from None
     load_weights(model, folder)

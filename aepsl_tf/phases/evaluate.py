@@ -20,7 +20,6 @@ def run(settings, run_dir, workers=0):
     """
     what, split = settings.what, settings.split
     truth_key = f"write_voc/{split}/ground_truth"
-    steps = make_masks.name_of(settings.merge_steps)
     if what == "model":
         name = settings.model + ("_gt" if settings.with_tags else "")
         inputs = [truth_key, f"write_voc/{split}", f"train_segmenter/{settings.model}"]
@@ -28,16 +27,17 @@ def run(settings, run_dir, workers=0):
         def measure(truth, count):
             return measures.of_model(settings, run_dir, truth, count, workers)
     elif what == "masks":
-        name = f"masks_{settings.masks or steps}"
-        inputs = [truth_key, train_segmenter.masks_key(settings.masks or steps)]
+        masks_name = settings.masks or make_masks.name_of(settings.merge_steps)
+        name = f"masks_{masks_name}"
+        inputs = [truth_key, train_segmenter.masks_key(masks_name)]
 
         def measure(truth, count):
-            masks = records.Family(run_dir.masks(settings.masks or steps))
+            masks = records.Family(run_dir.masks(masks_name))
             return measures.of_masks(masks, truth, count)
     elif what == "saliency":
         return _saliency(settings, run_dir, truth_key)
     else:
-        name = f"regions_{steps}"
+        name = f"regions_{make_masks.name_of(settings.merge_steps)}"
         inputs = [
             truth_key,
             *(f"mine_regions/step_{s}" for s in range(1, settings.merge_steps + 1)),

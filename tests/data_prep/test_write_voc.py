@@ -271,6 +271,19 @@ def test_a_split_that_is_written_needs_no_devkit(write, small_devkit, no_decodin
         write(split="val")  # which is not written
 
 
+def test_nor_does_one_without_a_class_file(write, small_devkit, no_decoding):
+    """As every real VOC devkit is."""
+    (small_devkit / "classes.json").unlink()
+    rows, _ = write()
+    small_devkit.rename(small_devkit.with_name("away"))
+    no_decoding()
+    assert write()[0] == rows
+    (small_devkit.with_name("away") / "classes.json").write_text('[{"name": "cat"}]')
+    small_devkit.with_name("away").rename(small_devkit)
+    with pytest.raises(InputError, match="--classes_file"):
+        write()
+
+
 def test_half_a_split_needs_the_devkit(write, small_devkit, monkeypatch):
     """Killed between the images and the ground truth."""
     with monkeypatch.context() as patch:
