@@ -22,7 +22,7 @@ _COMMON = {
     "share": (
         "",
         "folder of runs, this one among them, that share: what one has made with the same settings "
-        "from the same inputs, the others take from it",
+        "from the same inputs, the others take from it; one of them at a time",
     ),
     "restart": (False, "redo this phase although it is finished or was begun with other settings"),
     "workers": (0, "processes for work on single images; 0 takes all cores"),
