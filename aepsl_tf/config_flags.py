@@ -22,7 +22,7 @@ _COMMON = {
     "share": (
         "",
         "folder of runs, this one among them, that share: what one has made with the same settings "
-        "from the same inputs, the others take from it",
+        "from the same inputs, the others take from it; one of them at a time",
     ),
     "verify": (False, "compare every input of a phase with its digest; else large ones by size"),
     "restart": (False, "redo this phase although it is finished or was begun with other settings"),

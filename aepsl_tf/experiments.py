@@ -8,7 +8,9 @@ first line says what it is and whose line `# paper:` which rows of `paper.csv` s
 is run by the pipeline as `RUNS/NAME.seed_K`; what they have in common is made once (--share).
 """
 
+import contextlib
 import csv
+import fcntl
 import json
 import pathlib
 import shlex
@@ -65,8 +67,25 @@ def run_all(settings, found):
     Returns:
       The names of those that failed; each has said why.
     """
-    runs, failed = pathlib.Path(settings.runs), []
+    runs = pathlib.Path(settings.runs)
+    with alone(runs):
+        return _run_all(settings, found, runs)
+
+
+@contextlib.contextmanager
+def alone(runs):
+    """Holds the folder of all runs: they share a cache, which two of them cannot fill at once."""
     runs.mkdir(parents=True, exist_ok=True)
+    with open(runs / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"other experiments are running in {runs}: wait for them") from None
+        yield
+
+
+def _run_all(settings, found, runs):
+    failed = []
     base = runs / "base.flags"
     write_atomic(base, "".join(f"{line}\n" for line in _given()))
     todo = [(seed, name) for seed in range(settings.seeds) for name in found]

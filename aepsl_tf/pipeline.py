@@ -87,6 +87,10 @@ class Pipeline:
             logging.warning("there is no split %s: nothing is evaluated on one", s.val_split)
             del settings[s.val_split]
         truth = {split: self._has_truth(one) for split, one in settings.items()}
+        if "supervised" in self.segmenters and not truth[s.train_split]:
+            raise InputError(
+                f"--segmenters: supervised needs a mask for every image of {s.train_split}"
+            )
         for split, one in settings.items():
             key = f"write_voc/{split}"
             keys = (key, f"{key}/ground_truth") if truth[split] else (key,)
@@ -112,7 +116,7 @@ class Pipeline:
                     f"evaluate/{name}", evaluate, config.Evaluate, what="model",
                     split=s.val_split, model=name, with_tags=False,
                 )  # fmt: skip
-                if self.read(config.Evaluate).with_tags and name not in ("no_psl", "supervised"):
+                if self.read(config.Evaluate).with_tags and self._has_scores(name):
                     yield self._step(
                         f"evaluate/{name}_gt", evaluate, config.Evaluate, what="model",
                         split=s.val_split, model=name,
@@ -132,6 +136,15 @@ class Pipeline:
         written = self.run_dir.entry(f"write_voc/{settings.split}") is not None
         return written or bool(sources.of(settings).ids)
 
+    def _has_scores(self, name):
+        """Whether a segmenter has a classification branch."""
+        given = {
+            "no_psl": "none",
+            "supervised": "none",
+            "psl": self.read(config.TrainSegmenter).psl,
+        }
+        return given.get(name, self.settings.psl_plus_plus) != "none"
+
     def _has_truth(self, settings):
         """Whether a split's ground truth is there, or will be."""
         written = self.run_dir.entry(f"write_voc/{settings.split}/ground_truth")
@@ -144,7 +157,6 @@ class Pipeline:
         """
         first, best = None, 0.0
         auto = self.read(config.MakeMasks).merge_steps == "auto"
-        measured = auto or self.read(config.MineRegions).threshold == "auto"
         for t in range(1, self.settings.max_steps + 1):
             name = f"step_{t}"
             if t > 1:
@@ -162,7 +174,7 @@ class Pipeline:
                             f"{self.settings.stop_loss}; train longer or raise it"
                         )
                     return t - 1
-            if measured:
+            if self._measures():
                 facts = yield self._step(
                     f"choose_threshold/{name}", choose_threshold, config.ChooseThreshold, step=t
                 )
@@ -175,6 +187,11 @@ class Pipeline:
                     best = agreement
             yield self._step(f"mine_regions/{name}", mine_regions, config.MineRegions, step=t)
         return self.settings.max_steps
+
+    def _measures(self):
+        """Whether the run measures how its regions meet the salient area."""
+        chosen = self.read(config.MakeMasks).merge_steps, self.read(config.MineRegions).threshold
+        return "auto" in chosen
 
     def _failed(self, step, loss, first):
         """Whether "training of classification is success" (Algorithm 1, line 1) no more."""
@@ -241,6 +258,8 @@ class Pipeline:
         for _ in self.steps():  # a bad setting of the last phase ends the run before the first
             pass
         with self.run_dir.locked():
+            if self.run_dir.chief:  # until there is another, no summary is this run's
+                (self.run_dir.root / "summary.json").unlink(missing_ok=True)
             self.run_dir.keep_cache = True
             mined = self._walk(lambda s: s.phase.run(s.settings, self.run_dir, self.workers))
             if not self.run_dir.chief:
@@ -261,11 +280,13 @@ class Pipeline:
         for step in range(1, steps + 1):
             name = f"masks_{make_masks.name_of(step)}"
             masks[f"step_{step}"] = results(name).get(name)
-        measured = [n for name in self.segmenters for n in (name, f"{name}_gt")]
+        with_tags = self.read(config.Evaluate).with_tags
+        measured = [n for name in self.segmenters
+                    for n in (name, *([f"{name}_gt"] if with_tags else ()))]  # fmt: skip
         models = {k: v["miou"] for name in measured for k, v in results(name).items()}
         manifest = self.run_dir.manifest()
         chosen = {f"step_{k}": manifest.get(f"choose_threshold/step_{k}", {}).get("facts")
-                  for k in range(1, self.settings.max_steps + 1)}  # fmt: skip
+                  for k in range(1, self.settings.max_steps + 1) if self._measures()}  # fmt: skip
         keys = [f"train_classifier/step_{k}" for k in range(1, steps + 1)]
         keys += [f"train_segmenter/{name}" for name in self.segmenters]
         trained = {key.rpartition("/")[2]: manifest[key]["facts"] for key in keys}

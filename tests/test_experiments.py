@@ -1,6 +1,7 @@
 """Experiments: their flagfiles, what they share, and the page that is made of their numbers."""
 
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from aepsl_tf.errors import InputError
 from aepsl_tf.pipeline import Pipeline
 from aepsl_tf.run_dir import RunDir
 
+ROOT = pathlib.Path(__file__).parents[1]
 ALL = experiments.experiments("")
 
 
@@ -43,6 +45,23 @@ def test_the_paper_s_rows_have_the_paper_s_means():
     for row, miou in printed.items():
         classes = experiments._paper(row, VOC.all_names())
         assert 100 * sum(classes.values()) / 21 == pytest.approx(miou, abs=0.06)
+
+
+def test_the_readme_s_command_names_what_there_is():
+    text = (ROOT / "README.md").read_text().replace("\\\n", "")
+    command = re.search(r"-m aepsl_tf\.experiments (.+)", text)[1].split()
+    given = dict(argument.lstrip("-").split("=") for argument in command)
+    assert (ROOT / given["flagfile"]).exists() and len(experiments.experiments(given["only"])) == 2
+    assert given.keys() - {"flagfile"} <= {"runs", "voc_root", "only", "seeds"}
+
+
+def test_one_runner_at_a_time(tmp_path):
+    settings = config.Experiments(runs=str(tmp_path))
+    with (
+        experiments.alone(tmp_path),
+        pytest.raises(InputError, match="other experiments are running"),
+    ):
+        experiments.run_all(settings, {})
 
 
 def test_an_unknown_experiment_is_refused():

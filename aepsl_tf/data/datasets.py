@@ -1,6 +1,7 @@
 """The tf.data chains: records in, batches out, each chain in one place."""
 
 import contextlib
+import functools
 import re
 
 import numpy as np
@@ -41,7 +42,7 @@ def record_reader(families, fields):
 
     def read(row):
         types = [tf.int64 if ids else tf.string for ids in lists]
-        found = tf.numpy_function(values, [row["image"], row["present"]], types)
+        found = tf.numpy_function(values, [row["image"], row["present"]], types, stateful=False)
         return {
             name: tf.ensure_shape(value, [None] if ids else [])
             for name, value, ids in zip(fields, found, lists, strict=True)
@@ -93,15 +94,28 @@ def open_training_split(run_dir, split, step):
     return family, fill
 
 
-def _rows(batches, size):
-    """tf.data of single rows from a generator of `size` rows at a time (see `order.batches`)."""
-    signature = {
-        "image": tf.TensorSpec([size], tf.int64),
-        "mirror": tf.TensorSpec([size], tf.bool),
-        "crop": tf.TensorSpec([size, 2], tf.int32),
-        "present": tf.TensorSpec([size], tf.bool),
-    }
-    return tf.data.Dataset.from_generator(batches, output_signature=signature).unbatch()
+_ROW = {"image": (tf.int64, ()), "mirror": (tf.bool, ()), "crop": (tf.int32, (2,)),
+        "present": (tf.bool, ())}  # fmt: skip
+
+
+def _rows(first, size, batch_rows):
+    """tf.data of single rows, endlessly: those of `batch_rows(number)`, `size` of them, from number
+    `first` on.
+    """
+
+    def of(number):
+        # Not stateful, here and wherever else this chain calls Python: with --deterministic,
+        # tf.data does one after the other, and nothing ahead, what hangs on state.
+        rows = tf.numpy_function(
+            lambda n: [batch_rows(int(n))[name] for name in _ROW], [number],
+            [kind for kind, _ in _ROW.values()], stateful=False,
+        )  # fmt: skip
+        return {
+            name: tf.ensure_shape(values, [size, *shape])
+            for (name, (_, shape)), values in zip(_ROW.items(), rows, strict=True)
+        }
+
+    return tf.data.Dataset.range(first, tf.int64.max).map(of).unbatch()
 
 
 def replica_batches(load, images, global_batch, seed, epoch, position, context):
@@ -111,23 +125,23 @@ def replica_batches(load, images, global_batch, seed, epoch, position, context):
     full size, so that one graph serves and every replica takes equally many steps.
 
     Args:
-      load: `load(row) -> {name: tensor}` of one row of `order.batches`, inside a graph.
-      images, global_batch, seed, epoch, position: see `order.batches`.
+      load: `load(row) -> {name: tensor}` of one row of `order.batch_rows`, inside a graph.
+      images, global_batch, seed: see `order.batch_rows`.
+      epoch, position: of the first batch.
       context: `tf.distribute.InputContext`.
 
     Returns:
       tf.data of dictionaries `[B', …]` with "present" float32 `[B']`, 0 where a row does not
       count: for each step one a replica of this pipeline, in turn.
     """
-    pipelines = context.num_input_pipelines
-
-    def rows():
-        return order.batches(
-            images, global_batch, seed, epoch, position, context.input_pipeline_id, pipelines
-        )
-
+    batch_rows = functools.partial(
+        order.batch_rows, images, global_batch, seed, pipeline=context.input_pipeline_id,
+        pipelines=context.num_input_pipelines,
+    )  # fmt: skip
+    first = epoch * order.steps(images, global_batch) + position
+    size = global_batch // context.num_input_pipelines
     return (
-        _rows(rows, global_batch // pipelines)
+        _rows(first, size, batch_rows)
         .map(
             lambda row: load(row) | {"present": tf.cast(row["present"], tf.float32)},
             num_parallel_calls=tf.data.AUTOTUNE,

@@ -128,13 +128,13 @@ class FeatureCache:
         return np.fromfile(path, "<f4", values, offset=offset).reshape(self.shape[1:])
 
     def load(self, row):
-        """The features of one row of `order.batches`, inside a graph; zeros where not present."""
+        """The features of one of `order.batch_rows`, inside a graph; zeros where not present."""
 
         def read(image, mirror, present):
             return self[image, int(mirror)] if present else np.zeros(self.shape[1:], np.float32)
 
         features = tf.numpy_function(
-            read, [row["image"], row["mirror"], row["present"]], tf.float32
+            read, [row["image"], row["mirror"], row["present"]], tf.float32, stateful=False
         )
         return tf.ensure_shape(features, self.shape[1:])
 

@@ -6,6 +6,8 @@ row agrees with the others, and a training that goes on at (epoch, position) see
 was never interrupted sees.
 """
 
+import functools
+
 import numpy as np
 
 
@@ -33,22 +35,25 @@ def epoch_rows(images, batch, seed, epoch):
     }
 
 
-def batches(images, batch, seed, epoch=0, position=0, pipeline=0, pipelines=1):
-    """Yields one input pipeline's rows of each batch, from `position` of `epoch` on, endlessly.
+@functools.lru_cache(maxsize=2)  # of the epoch that ends and the one that begins
+def _epoch(images, batch, seed, epoch):
+    return epoch_rows(images, batch, seed, epoch)
+
+
+def batch_rows(images, batch, seed, number, pipeline=0, pipelines=1):
+    """One input pipeline's rows of a global batch, a pure function of its number.
 
     Pipeline k of K has the k-th K-th of every batch. Of that, replica r of the R it feeds takes
     the r-th R-th.
 
     Args:
       batch: rows of a global batch, a multiple of `pipelines`.
+      number: of the global batch, counted from the first one of epoch 0 on.
 
-    Yields:
-      Dictionaries as `epoch_rows` returns, of `batch / pipelines` rows.
+    Returns:
+      A dictionary as `epoch_rows` returns, of `batch / pipelines` rows.
     """
-    share = batch // pipelines
-    while True:
-        rows = epoch_rows(images, batch, seed, epoch)
-        for start in range(position * batch, len(rows["image"]), batch):
-            first = start + pipeline * share
-            yield {name: values[first : first + share] for name, values in rows.items()}
-        epoch, position = epoch + 1, 0
+    epoch, position = divmod(number, steps(images, batch))
+    rows, share = _epoch(images, batch, seed, epoch), batch // pipelines
+    first = position * batch + pipeline * share
+    return {name: values[first : first + share] for name, values in rows.items()}

@@ -7,6 +7,8 @@ and column, and a mask's class id is a function of the three.
 import collections
 import itertools
 import os
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -252,3 +254,35 @@ def test_families_of_two_splits_are_told_in_one_line(squares, tmp_path):
     records.write_family(tmp_path, "masks", [IMAGES], lambda shard: rows)
     with pytest.raises(InputError, match=f"^{tmp_path} is not aligned"), datasets.bad_input():
         take([squares["images"], records.Family(tmp_path)], config("warp"), 1)
+
+
+def test_reads_go_on_beside_each_other_and_the_step_where_all_is_deterministic():
+    """In a process of its own: determinism has no way back."""
+    code = """
+import threading, time
+import numpy as np, tensorflow as tf
+from aepsl_tf.data import datasets
+tf.config.experimental.enable_op_determinism()
+lock, at_work, most, done = threading.Lock(), 0, 0, 0
+def read(image):
+    global at_work, most, done
+    with lock:
+        at_work += 1
+        most = max(most, at_work)
+    time.sleep(0.02)
+    with lock:
+        at_work, done = at_work - 1, done + 1
+    return np.float32(image)
+def load(row):
+    value = tf.numpy_function(read, [row["image"]], tf.float32, stateful=False)
+    return {"x": tf.ensure_shape(value, [])}
+data = iter(datasets.replica_batches(load, 40, 4, 0, 0, 0, tf.distribute.InputContext()))
+for _ in range(30):
+    next(data)
+before = done
+time.sleep(1)
+print(most, done - before)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    most, ahead = map(int, found.stdout.split())
+    assert most > 1 and ahead > 0

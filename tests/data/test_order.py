@@ -16,9 +16,10 @@ ORDERS = st.fixed_dictionaries({
 })  # fmt: skip
 
 
-def taken(count, **arguments):
+def taken(count, epoch=0, position=0, **arguments):
     """The next `count` batches of rows, each joined to a list of (image, mirror, crop, present)."""
-    batches = itertools.islice(order.batches(**arguments), count)
+    first = epoch * order.steps(arguments["images"], arguments["batch"]) + position
+    batches = [order.batch_rows(number=first + i, **arguments) for i in range(count)]
     return [list(zip(*(b[name].tolist() for name in NAMES), strict=True)) for b in batches]
 
 
