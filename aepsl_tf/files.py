@@ -2,12 +2,14 @@
 
 import concurrent.futures
 import contextlib
+import fcntl
 import functools
 import hashlib
 import json
 import os
 import pathlib
 import shutil
+import time
 
 from aepsl_tf.errors import InputError
 
@@ -21,6 +23,31 @@ def write_atomic(path, text):
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+@contextlib.contextmanager
+def alone(lock, message, patience=0.0):
+    """Holds a lock file; the kernel frees it when its holder dies.
+
+    Args:
+      lock: the file; made if need be.
+      message: of the error.
+      patience: seconds until another holder is one.
+
+    Raises:
+      InputError: another process holds it.
+    """
+    patience += time.monotonic()
+    with open(lock, "w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= patience:
+                    raise InputError(message) from None
+                time.sleep(0.2)
+        yield
 
 
 def remove_at_once(folder):
@@ -102,7 +129,8 @@ class Content:
 
     def to_json(self):
         """What a manifest keeps."""
-        return {"path": self.given, "sha256": self.sha256} | self._stamped()
+        stamped = self._stamped()  # first: what changes while it is read has another stamp
+        return {"path": self.given, "sha256": self.sha256} | stamped
 
     def is_same(self, recorded):
         """Whether `recorded`, of `to_json`, is the same content; None is none.

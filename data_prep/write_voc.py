@@ -30,9 +30,10 @@ def run(settings, run_dir, workers=0):
     Raises:
       InputError: missing or unreadable files, unknown tags, masks that are no class-id masks.
     """
-    key = f"write_voc/{settings.split}"
+    key, truth_key = f"write_voc/{settings.split}", f"write_voc/{settings.split}/ground_truth"
     done = run_dir.entry(key)
-    devkit = _Devkit(settings, done["facts"].get("tags_from") if done else None)
+    keeps = done and not run_dir.restart
+    devkit = _Devkit(settings, done["facts"].get("tags_from") if keeps else None)
     if not done and run_dir.chief:  # else these may not be needed
         devkit.refuse_missing()
 
@@ -55,19 +56,23 @@ def run(settings, run_dir, workers=0):
         return {"tags_from": devkit.tags_from, "ground_truth": devkit.has_truth}
 
     def write_ground_truth(partial):
-        devkit.refuse_missing()
+        devkit.refuse_missing(truth=True)
         counts, shards = devkit.shards()
         make = functools.partial(_mask_row, devkit.root, len(devkit.classes()))
         records.write_family(partial, "ground_truth", counts, shards.__getitem__, make, workers)
 
     images = run_dir.family(settings.split, "images")
     facts = run_dir.phase(key, settings, [], images, write_images, reads=devkit.for_images())
-    if devkit.has_truth or facts.get("ground_truth"):
+    # Truth that was written for these images is compared, even where its masks are not whole now.
+    written = settings.ground_truth != "none" and run_dir.is_current(truth_key)
+    if devkit.has_truth or facts.get("ground_truth") or written:
         run_dir.phase(
-            f"{key}/ground_truth", settings, [key],
+            truth_key, settings, [key],
             run_dir.ground_truth(settings.split, "write_voc"), write_ground_truth,
             reads=devkit.for_ground_truth(),
         )  # fmt: skip
+    elif run_dir.chief:
+        run_dir.forget(truth_key)  # of images that were redone without it
 
 
 _PICTURES, _MASKS, _XML = "JPEGImages", "SegmentationClass", "Annotations"
@@ -112,7 +117,7 @@ class _Devkit:
         if self.tags_from == "auto":
             if settings.labels_csv:
                 self.tags_from = "csv"
-            elif before in ("masks", "xml"):
+            elif before in ("masks", "xml", "none"):
                 self.tags_from = before
             elif all_masks:
                 self.tags_from = "masks"
@@ -123,19 +128,21 @@ class _Devkit:
     def _is_there(self):
         return bool(self.settings.voc_root) and (self.root / _PICTURES).is_dir()
 
-    def refuse_missing(self):
-        """Refuses a split that cannot be written for want of files."""
+    def refuse_missing(self, truth=False):
+        """Refuses a split, or its ground truth, that cannot be written for want of files."""
         if not self._is_there():
             raise InputError(
                 f"--voc_root={self.settings.voc_root}: expected a folder that holds {_PICTURES}"
             )
         if not self._list.is_file():
-            where = " (nor in ImageSets/Segmentation)" if self.settings.ids_file else ""
+            lists = _lists(self.settings, self.root)
             raise InputError(
-                f"{self._list} is not there{where}: give --split one of the lists in "
-                f"{self._list.parent}, or --ids_file"
+                f"--ids_file={self.settings.ids_file}: not there, nor in {lists}"
+                if self.settings.ids_file
+                else f"{self._list} is not there: give --split one of the lists in {lists}, or "
+                "--ids_file"
             )
-        for folder in self._read_for_images():
+        for folder in (_PICTURES, _MASKS) if truth else self._read_for_images():
             if missing := self._missing[folder]:
                 some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
                 hint = "" if folder == _PICTURES else ", or give another --tags_from"
@@ -190,9 +197,13 @@ class _Devkit:
         return self._content([_MASKS])
 
 
+def _lists(settings, root):
+    return pathlib.Path(settings.lists_dir) if settings.lists_dir else root / _LISTS
+
+
 def _list_of(settings, root):
-    """The list of the split's images: --ids_file, here or in the devkit, or the devkit's own."""
-    own = pathlib.Path(settings.lists_dir) if settings.lists_dir else root / _LISTS
+    """The list of the split's images: --ids_file, here or among the lists, or one of these."""
+    own = _lists(settings, root)
     if not settings.ids_file:
         return own / f"{settings.split}.txt"
     here = pathlib.Path(settings.ids_file)
