@@ -8,9 +8,7 @@ first line says what it is and whose line `# paper:` which rows of `paper.csv` s
 is run by the pipeline as `RUNS/NAME.seed_K`; what they have in common is made once (--share).
 """
 
-import contextlib
 import csv
-import fcntl
 import json
 import pathlib
 import shlex
@@ -22,7 +20,7 @@ from absl import flags, logging
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import write_atomic
+from aepsl_tf.files import alone, write_atomic
 
 _FOLDER = pathlib.Path(__file__).parents[1] / "flags" / "experiments"
 
@@ -68,20 +66,9 @@ def run_all(settings, found):
       The names of those that failed; each has said why.
     """
     runs = pathlib.Path(settings.runs)
-    with alone(runs):
-        return _run_all(settings, found, runs)
-
-
-@contextlib.contextmanager
-def alone(runs):
-    """Holds the folder of all runs: they share a cache, which two of them cannot fill at once."""
     runs.mkdir(parents=True, exist_ok=True)
-    with open(runs / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"other experiments are running in {runs}: wait for them") from None
-        yield
+    with alone(runs / ".lock", f"other experiments are running in {runs}: wait for them"):
+        return _run_all(settings, found, runs)
 
 
 def _run_all(settings, found, runs):

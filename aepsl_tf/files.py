@@ -3,6 +3,7 @@
 import codecs
 import concurrent.futures
 import contextlib
+import fcntl
 import functools
 import hashlib
 import json
@@ -10,6 +11,7 @@ import os
 import pathlib
 import re
 import shutil
+import time
 
 from absl import logging
 
@@ -37,6 +39,31 @@ def safe_name(text):
     while len(kept.encode()) > 100:
         kept = kept[:-1]
     return kept if kept == text else f"{kept}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+@contextlib.contextmanager
+def alone(lock, message, patience=0.0):
+    """Holds a lock file; the kernel frees it when its holder dies.
+
+    Args:
+      lock: the file; made if need be.
+      message: of the error.
+      patience: seconds until another holder is one.
+
+    Raises:
+      InputError: another process holds it.
+    """
+    patience += time.monotonic()
+    with open(lock, "w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= patience:
+                    raise InputError(message) from None
+                time.sleep(0.2)
+        yield
 
 
 def remove_at_once(folder):
@@ -257,7 +284,8 @@ class Content:
 
     def to_json(self):
         """What a manifest keeps."""
-        return {"path": self.given, "sha256": self.sha256} | self._stamped()
+        stamped = self._stamped()  # first: what changes while it is read has another stamp
+        return {"path": self.given, "sha256": self.sha256} | stamped
 
     def is_same(self, recorded):
         """Whether `recorded`, of `to_json`, is the same content; None is none.

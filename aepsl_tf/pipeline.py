@@ -87,7 +87,8 @@ class Pipeline:
             logging.warning("there is no split %s: nothing is evaluated on one", s.val_split)
             del settings[s.val_split]
         truth = {split: self._has_truth(one) for split, one in settings.items()}
-        if "supervised" in self.segmenters and not truth[s.train_split]:
+        needs_truth = self.run_dir.chief and "supervised" in self.segmenters
+        if needs_truth and not truth[s.train_split]:
             raise InputError(
                 f"--segmenters: supervised needs a mask for every image of {s.train_split}"
             )
@@ -264,7 +265,7 @@ class Pipeline:
             mined = self._walk(lambda s: s.phase.run(s.settings, self.run_dir, self.workers))
             if not self.run_dir.chief:
                 return None
-            self.run_dir.drop_cache()
+            self.run_dir.drop_all_caches()
             return self.summary(mined)
 
     def summary(self, steps):

@@ -21,6 +21,7 @@ from aepsl_tf.config import of_today
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import (
     Content,
+    alone,
     digest,
     read_json,
     remove_at_once,
@@ -188,7 +189,7 @@ class RunDir:
         self._share = pathlib.Path(share) if share else None
         # The pipeline shares feature caches between its phases, runs that share with each other.
         self.keep_cache = bool(share)
-        self._lock = None
+        self._holds, self._caches = False, set()
 
     # ------------------------------------------------------------------------------- the paths
 
@@ -239,14 +240,27 @@ class RunDir:
     def report(self):
         return self.root / "report"
 
+    def cache(self, name):
+        """The folder of a feature cache. The chief removes it when the phase that asks for it is
+        published, so that a killed one finds it, but for what phases or runs share.
+        """
+        self._caches.add(self._cache / name)
+        return self._cache / name
+
     @property
-    def cache(self):
+    def _cache(self):
         return (self._share or self.root) / "cache"
 
-    def drop_cache(self):
+    def _drop_caches(self):
+        if not self.keep_cache:
+            for folder in self._caches:
+                remove_at_once(folder)
+        self._caches.clear()
+
+    def drop_all_caches(self):
         """Removes what phases shared; what runs share stays."""
         if not self._share:
-            remove_at_once(self.cache)
+            remove_at_once(self._cache)
 
     def tensorboard(self, key):
         return self.root / "tensorboard" / key.replace("/", "_")
@@ -309,10 +323,25 @@ class RunDir:
         partial, begun = _beside(output)
         if entry["status"] == "publishing" and output.exists() and not partial.exists():
             entry["status"] = "finished"  # killed between the rename and the manifest
-            if self._lock:  # only who holds the run writes; others may look at any time
+            if self._holds:  # only who holds the run writes; others may look at any time
                 self._record(key, entry)
                 begun.unlink(missing_ok=True)
         return entry if entry["status"] == "finished" and output.exists() else None
+
+    def is_current(self, key):
+        """Whether a phase is finished, and was made from what its inputs hold today."""
+        entry = self.entry(key)
+        return entry is not None and all(
+            self.is_current(before) and self.entry(before)["digest"] == seen
+            for before, seen in entry["inputs"].items()
+        )
+
+    def forget(self, key):
+        """Removes a finished phase's output and its entry: what it was made from is no more."""
+        with self._locked():
+            if entry := self.entry(key):
+                self._record(key, None)
+                _remove(self.root / entry["output"])
 
     def digest_of(self, output):
         """The digest of a finished phase's output, as its producer recorded it."""
@@ -349,27 +378,22 @@ class RunDir:
 
     @contextlib.contextmanager
     def _locked(self):
-        """One writer at a time; the kernel frees the lock when its holder dies."""
-        if self._lock is not None or not self.chief:  # a pipeline or the chief already holds it
+        """One writer at a time, and one of all runs that share: they fill the same cache."""
+        if self._holds or not self.chief:  # a pipeline or the chief already holds it
             yield
             return
         self.root.mkdir(parents=True, exist_ok=True)
-        with open(self.root / ".lock", "w") as lock:
-            for attempt in range(5):  # a waiting worker's look at the lock lasts no second
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError:
-                    if attempt == 4:
-                        raise InputError(
-                            f"another process is writing to {self.root}: wait for it or stop it"
-                        ) from None
-                    time.sleep(0.2)
-            self._lock = lock
+        with contextlib.ExitStack() as held:
+            for folder, name in ((self.root, ".lock"), (self._share, ".sharing")):
+                if folder:
+                    message = f"another process is writing to {folder}: wait for it or stop it"
+                    # A waiting worker's look at the lock lasts no second.
+                    held.enter_context(alone(folder / name, message, patience=1.0))
+            self._holds = True
             try:
                 yield
             finally:
-                self._lock = None
+                self._holds = False
 
     def locked(self):
         """Holds the run for several phases (the pipeline)."""
@@ -439,6 +463,7 @@ class RunDir:
             os.replace(partial, output)
             self._record(key, entry | {"status": "finished"})
             begun.unlink(missing_ok=True)
+            self._drop_caches()
             logging.info("%s: finished in %.0f s → %s", key, entry["seconds"], output)
             return facts
 
@@ -450,13 +475,14 @@ class RunDir:
             entry = other.entry(key) if not path.parent.samefile(self.root) else None
             if entry is None or wanted.difference(entry) is not None:
                 continue
+            if self._classes_path.exists() and self.classes() != other.classes():
+                continue  # other names of the same ids: its tables and exports have them
             partial, begun = _beside(output)
             partial.parent.mkdir(parents=True, exist_ok=True)
             _remove(partial)
             begun.unlink(missing_ok=True)
             _copy(other.root / entry["output"], partial)
-            if not self._classes_path.exists():
-                shutil.copy(other._classes_path, self._classes_path)
+            self.fix_classes(other.classes())
             entry = wanted.renewed(entry) | {"status": "publishing"}
             self._record(key, entry)
             _remove(output)

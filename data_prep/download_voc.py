@@ -13,7 +13,6 @@ again, it goes on and ends with the same bytes. Only the hosts of the two URLs a
 """
 
 import contextlib
-import fcntl
 import gzip
 import hashlib
 import http.client
@@ -34,7 +33,7 @@ from aepsl_tf import config, config_flags
 from aepsl_tf.classes import VOC, VOID
 from aepsl_tf.data import encoding, records
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import write_atomic
+from aepsl_tf.files import alone, write_atomic
 from data_prep import mat5
 
 OFFICIAL = (config.DownloadVoc().voc_md5, config.DownloadVoc().sbd_md5)
@@ -74,7 +73,8 @@ def run(settings):
     folder = pathlib.Path(settings.download_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        message = f"another process is downloading to {folder}: wait for it or stop it"
+        with alone(folder / ".lock", message):
             if not settings.voc_root:
                 root = folder / "VOCdevkit" / "VOC2012"
                 _add_voc(settings, folder, root)
@@ -87,19 +87,6 @@ def run(settings):
         ) from error
     logging.info("%s: ready for --voc_root", root)
     return root
-
-
-@contextlib.contextmanager
-def _locked(folder):
-    """One process at a time; the kernel frees the lock when its holder dies."""
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"another process is downloading to {folder}: wait for it or stop it"
-            ) from None
-        yield
 
 
 def _beside(path):

@@ -112,11 +112,11 @@ class _Source:
         for id_ in ids:
             files.name(id_)
 
-    def refuse_missing(self):
-        """Refuses a split that cannot be written for want of files."""
+    def refuse_missing(self, truth=False):
+        """Refuses a split, or its ground truth, that cannot be written for want of files."""
         self._refuse_missing()
         self._needed(self._pictures, self.ids, self._pictures.folder)
-        if self.tags_from == "masks" or self.has_truth:
+        if self.tags_from == "masks" or self.has_truth or truth:
             hint = ", or give another --tags_from" if self.tags_from == "masks" else ""
             self._needed(self._mask_files, self.ids, self.masks, hint)
 
@@ -174,7 +174,7 @@ class Devkit(_Source):
     def _tags_from(self, all_masks):
         if self.settings.labels_csv:
             return "csv"
-        if self._before in ("masks", "xml"):
+        if self._before in ("masks", "xml", "none"):
             return self._before
         if all_masks:
             return "masks"
@@ -189,10 +189,12 @@ class Devkit(_Source):
                 f"--voc_root={self.settings.voc_root}: expected a folder that holds JPEGImages"
             )
         if not self._list.is_file():
-            where = " (nor in ImageSets/Segmentation)" if self.settings.ids_file else ""
+            lists_ = _lists(self.settings, self.root)
             raise InputError(
-                f"{self._list} is not there{where}: give --split one of the lists in "
-                f"{self._list.parent}, or --ids_file"
+                f"--ids_file={self.settings.ids_file}: not there, nor in {lists_}"
+                if self.settings.ids_file
+                else f"{self._list} is not there: give --split one of the lists in {lists_}, or "
+                "--ids_file"
             )
         if self.tags_from == "folders":
             raise InputError("--tags_from=folders is of --images_dir; a devkit has none")
@@ -241,9 +243,13 @@ class Devkit(_Source):
         return self._named(True, False)
 
 
+def _lists(settings, root):
+    return pathlib.Path(settings.lists_dir or root / "ImageSets" / "Segmentation")
+
+
 def _list_of(settings, root):
-    """The list of the split's images: --ids_file, here or in the devkit, or the devkit's own."""
-    own = pathlib.Path(settings.lists_dir or root / "ImageSets" / "Segmentation")
+    """The list of the split's images: --ids_file, here or among the lists, or one of these."""
+    own = _lists(settings, root)
     if not settings.ids_file:
         return own / f"{settings.split}.txt"
     here = pathlib.Path(settings.ids_file)
@@ -283,7 +289,7 @@ class Folder(_Source):
     def _tags_from(self, all_masks):
         if self.settings.labels_csv:
             return "csv"
-        if self._before in ("folders", "masks"):
+        if self._before in ("folders", "masks", "none"):
             return self._before
         if self._by_folder:
             return "folders"

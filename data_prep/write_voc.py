@@ -29,9 +29,10 @@ def run(settings, run_dir, workers=0):
       InputError: missing or unreadable files, unknown tags, masks that are no class-id masks,
         pictures without a tag.
     """
-    key = f"write_voc/{settings.split}"
+    key, truth_key = f"write_voc/{settings.split}", f"write_voc/{settings.split}/ground_truth"
     done = run_dir.entry(key)
-    source = sources.of(settings, done["facts"].get("tags_from") if done else None)
+    keeps = done and not run_dir.restart
+    source = sources.of(settings, done["facts"].get("tags_from") if keeps else None)
     if not done and run_dir.chief:  # else these may not be needed
         source.refuse_missing()
 
@@ -65,7 +66,7 @@ def run(settings, run_dir, workers=0):
         return {"tags_from": source.tags_from, "ground_truth": source.has_truth}
 
     def write_ground_truth(partial):
-        source.refuse_missing()
+        source.refuse_missing(truth=True)
         family = records.Family(run_dir.family(settings.split, "images"))
         read = masks.Masks.of(source.masks, run_dir.classes(), settings.max_pixels)
 
@@ -80,12 +81,16 @@ def run(settings, run_dir, workers=0):
 
     images = run_dir.family(settings.split, "images")
     facts = run_dir.phase(key, settings, [], images, write_images, reads=source.for_images())
-    if source.has_truth or facts.get("ground_truth"):
+    # Truth that was written for these images is compared, even where its masks are not whole now.
+    written = settings.ground_truth != "none" and run_dir.is_current(truth_key)
+    if source.has_truth or facts.get("ground_truth") or written:
         run_dir.phase(
-            f"{key}/ground_truth", settings, [key],
+            truth_key, settings, [key],
             run_dir.ground_truth(settings.split, "write_voc"), write_ground_truth,
             reads=source.for_ground_truth(),
         )  # fmt: skip
+    elif run_dir.chief:
+        run_dir.forget(truth_key)  # of images that were redone without it
 
 
 def has_truth(settings):

@@ -11,7 +11,7 @@ from absl import flags
 from absl.testing import flagsaver
 from conftest import TINY
 
-from aepsl_tf import config, config_flags, experiments
+from aepsl_tf import config, config_flags, experiments, files
 from aepsl_tf.classes import VOC
 from aepsl_tf.errors import InputError
 from aepsl_tf.pipeline import Pipeline
@@ -58,7 +58,7 @@ def test_the_readme_s_command_names_what_there_is():
 def test_one_runner_at_a_time(tmp_path):
     settings = config.Experiments(runs=str(tmp_path))
     with (
-        experiments.alone(tmp_path),
+        files.alone(tmp_path / ".lock", ""),
         pytest.raises(InputError, match="other experiments are running"),
     ):
         experiments.run_all(settings, {})

@@ -86,7 +86,7 @@ def test_bad_settings_of_late_phases_end_a_run_before_its_first(
 def test_nothing_unfinished_is_left_behind(finished):
     left = [p for p in finished.root.rglob("*") if ".partial" in p.name or p.suffix == ".tmp"]
     assert left == []
-    assert not finished.run_dir.cache.exists()
+    assert not (finished.root / "cache").exists()
 
 
 def test_report_has_a_panel_for_every_class_of_the_split(finished, devkit):

@@ -437,6 +437,67 @@ def test_one_writer_at_a_time(tmp_path):
     assert (phase.calls, other.calls) == (1, 0)
 
 
+def test_runs_that_share_work_one_at_a_time(tmp_path):
+    """They fill the same feature cache."""
+    one, other = (RunDir(tmp_path / name, share=tmp_path) for name in "ab")
+    message = "another process is writing to"
+    with one.locked(), pytest.raises(InputError, match=message), other.locked():
+        pass
+    with other.locked():
+        pass
+
+
+def test_what_runs_share_has_the_same_class_names(tmp_path):
+    """Names stand in tables and exports, and in no digest of masks or models."""
+    sets = [ClassSet((name,), ((1, 2, 3),), (False,)) for name in ("cat", "dog")]
+    for run, classes, calls in (("one", 0, 1), ("other", 1, 1), ("third", 0, 0)):
+        phase = Phase(tmp_path / run)
+        phase.run = RunDir(tmp_path / run, share=tmp_path)
+        phase.output = phase.run.regions(1)
+        phase.run.fix_classes(sets[classes])
+        phase()
+        assert phase.calls == calls, run
+
+
+def test_a_cache_goes_when_its_phase_is_published(tmp_path):
+    phase = Phase(tmp_path)
+
+    def work(partial):
+        phase.run.cache("features").mkdir(parents=True)
+        (partial / "file").write_text("made")
+        assert phase.run.cache("features").exists()
+
+    phase.work = killed
+    other = tmp_path / "cache" / "of_another_phase"
+    other.mkdir(parents=True)
+    with pytest.raises(KeyboardInterrupt):
+        phase()
+    phase.work = work
+    phase()
+    assert list((tmp_path / "cache").iterdir()) == [other]
+
+
+def test_current_is_what_was_made_from_what_there_is(tmp_path):
+    run = RunDir(tmp_path)
+    text = "one"
+
+    def make(key, output, inputs=()):
+        def work(partial):
+            (partial / "file").write_text(text)
+
+        run.phase(key, configs.MineRegions(), inputs, tmp_path / output, work)
+
+    make("a", "a")
+    make("b", "b", ["a"])
+    make("c", "c", ["b"])
+    assert all(map(run.is_current, "abc")) and not run.is_current("d")
+    text = "two"
+    run.forget("a")
+    assert not any(map(run.is_current, "abc")) and not (tmp_path / "a").exists()
+    make("a", "a")
+    assert run.is_current("a") and not run.is_current("b") and not run.is_current("c")
+
+
 def test_the_lock_goes_with_its_process(tmp_path):
     hold = (
         "import sys; from aepsl_tf.run_dir import RunDir\n"

@@ -5,6 +5,7 @@ digest of everything it depends on; chunks are published one by one, so a killed
 where it stopped.
 """
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -14,7 +15,7 @@ import tensorflow as tf
 from absl import logging
 
 from aepsl_tf.data import datasets, records
-from aepsl_tf.files import remove_at_once, to_json
+from aepsl_tf.files import to_json
 
 _CHUNK, _BATCH = 64, 8  # images a file, images a forward pass
 
@@ -36,7 +37,7 @@ class FeatureCache:
         cells = (self.size - 1) // 8 + 1
         channels = model.frozen.output.shape[-1]
         self.shape = (1 + mirrored, cells, cells, channels)
-        self.directory = run_dir.cache / self._key(run_dir.digest_of(family.directory))
+        self.directory = run_dir.cache(self._key(run_dir.digest_of(family.directory)))
 
     def _key(self, pictures):
         config, weights = self.model.config, hashlib.sha256()
@@ -50,48 +51,67 @@ class FeatureCache:
     def bytes(self):
         return 4 * int(np.prod(self.shape)) * self.family.images
 
-    def fill_up(self, worker=0, workers=1):
+    def fill_up(self, worker=0, workers=1, concluded=lambda: False):
         """Computes the chunks that are missing; prints the size first.
 
         Workers that share the folder begin at different chunks and leave out what another has
-        done. Nobody waits, so nobody waits for a worker that died. One that finds the folder gone
-        gives up: the chief (worker 0) has all it needed and removed it.
+        done. Nobody waits, so nobody waits for a worker that died.
+
+        Args:
+          worker, workers: index and number.
+          concluded: whether the phase is over, so that the chief (worker 0) has all it needed and
+            removes the folder: a helper gives up then.
 
         Returns:
-          The cache, or None where it is gone.
+          The cache, or None where a helper gave up.
         """
-        try:
-            return self._fill_up(worker, workers)
-        except FileNotFoundError:
-            if worker == 0 or self.directory.exists():
-                raise
-            return None
 
-    def _fill_up(self, worker, workers):
+        def over():
+            return worker != 0 and concluded()
+
+        try:
+            if not over():
+                self._fill_up(worker, workers, over)
+        except FileNotFoundError:
+            if not over():
+                raise
+        if not over():
+            return self
+        with contextlib.suppress(OSError):  # not empty: the chief keeps it for other phases
+            self.directory.rmdir()
+        return None
+
+    def _fill_up(self, worker, workers, over):
         self.directory.mkdir(parents=True, exist_ok=True)
         count = -(-self.family.images // _CHUNK)
-        missing = [chunk for chunk in range(count) if not self._path(chunk).exists()]
+        missing = [chunk for chunk in range(count) if not self._is_whole(chunk)]
         if missing:
             logging.info("feature cache: %.2f GB in %s", self.bytes() / 1e9, self.directory)
             first = worker * len(missing) // workers
             with records.progress(self.family.images, "features of the frozen trunk") as bar:
                 bar.update(sum(self._size(chunk) for chunk in set(range(count)) - set(missing)))
-                self._fill([*missing[first:], *missing[:first]], worker, bar)
-        return self
+                self._fill([*missing[first:], *missing[:first]], worker, bar, over)
 
     def _path(self, chunk):
         return self.directory / f"{chunk:05d}.f32"
+
+    def _is_whole(self, chunk):
+        """Whether it is there, and not cut short by a disk or a machine that died."""
+        path, values = self._path(chunk), int(np.prod(self.shape)) * self._size(chunk)
+        return path.exists() and path.stat().st_size == 4 * values
 
     def _size(self, chunk):
         """Images in a chunk."""
         return min(_CHUNK, self.family.images - chunk * _CHUNK)
 
-    def _fill(self, chunks, worker, bar):
+    def _fill(self, chunks, worker, bar, over):
         """Computes these chunks in turn, but for those that another worker makes meanwhile."""
 
         def numbers():
             for chunk in chunks:
-                if not self._path(chunk).exists():
+                if over():
+                    break
+                if not self._is_whole(chunk):
                     full = -(-self._size(chunk) // _BATCH) * _BATCH  # no batch has two chunks
                     yield from range(chunk * _CHUNK, chunk * _CHUNK + full)
 
@@ -137,6 +157,3 @@ class FeatureCache:
             read, [row["image"], row["mirror"], row["present"]], tf.float32, stateful=False
         )
         return tf.ensure_shape(features, self.shape[1:])
-
-    def remove(self):
-        remove_at_once(self.directory)

@@ -72,7 +72,8 @@ def of_model(settings, run_dir, truth, num_classes, workers):
             "or evaluate without --with_tags"
         )
     predictor = Predictor(model, settings)
-    # One picture at a time, as the exported model is asked: its masks, bit for bit.
+    # One picture at a time, as the exported model is asked: its masks, bit for bit, but where the
+    # feature cache, which is filled in batches, gives features of other last bits.
     reader = Reader(model, model.cells, settings.pixel_limit, batch=1)
 
     def items(read):

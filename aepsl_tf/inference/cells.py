@@ -42,7 +42,15 @@ def interpolate(cells, rows, columns):
 
 
 def prohibit(logits, weights):
-    """`predictor.prohibit` in NumPy, of `[H, W, C+1]` and [1, v] with prohibited scores as 0."""
+    """What the CRF takes (§3.2): the probabilities of the classes, weighed and renormalised.
+
+    Args:
+      logits: float32 `[H, W, C+1]` before softmax, background first.
+      weights: `predictor.class_weights` of the picture, `[C+1]`.
+
+    Returns:
+      float32 `[H, W, C+1]`, as `losses.weigh` has it in TensorFlow.
+    """
     with np.errstate(divide="ignore"):  # log 0 = -inf is what prohibits
         weighed = logits + np.log(weights.astype(np.float64)).astype(np.float32)
     weighed = np.exp(weighed - weighed.max(-1, keepdims=True))

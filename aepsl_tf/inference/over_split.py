@@ -174,7 +174,7 @@ def _ahead(items, depth):
 
 
 @contextlib.contextmanager
-def over_split(reader, run_dir, family, fill, worker=0, workers=1):
+def over_split(reader, run_dir, family, fill, worker=0, workers=1, concluded=lambda: False):
     """Gives `read(shard=None)`, `Reader.read` of a family's shard or of all.
 
     Through the feature cache where the model trains with one: training's, if it is still there.
@@ -183,6 +183,7 @@ def over_split(reader, run_dir, family, fill, worker=0, workers=1):
       family: images or erased pictures.
       fill: mean pixel for erased pictures, uint8 `[3]`.
       worker, workers: share the filling of the cache.
+      concluded: `FeatureCache.fill_up`'s.
     """
     cache = None
     if reader.model.config.cache_features:
@@ -190,8 +191,7 @@ def over_split(reader, run_dir, family, fill, worker=0, workers=1):
             cache = FeatureCache(run_dir, reader.model, family, fill, mirrored)
             if cache.directory.exists():
                 break
-        # Where the chief has removed it meanwhile, a helper's reads fail as its shards would.
-        cache.fill_up(worker, workers)
+        cache = cache.fill_up(worker, workers, concluded)
 
     def read(shard=None):
         first = sum(family.counts[: shard or 0])
@@ -200,5 +200,3 @@ def over_split(reader, run_dir, family, fill, worker=0, workers=1):
         return reader.read(family.read(shard), lambda row: datasets.picture(row, fill), features)
 
     yield read
-    if cache and run_dir.chief and not run_dir.keep_cache:
-        cache.remove()

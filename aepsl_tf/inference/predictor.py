@@ -5,28 +5,20 @@ import tensorflow as tf
 
 from aepsl_tf.data import geometry
 from aepsl_tf.inference.cells import Cells
+from aepsl_tf.models import losses
 
 
-def prohibit(logits, scores, p, policy="weights"):
+def class_weights(scores, p, policy="weights"):
     """The test policy (§3.2): scores below p become 0, the others weigh their class's map.
 
-    In the log domain, where a background that trails by any number of logits is still there to
-    win when all others are prohibited.
-
     Args:
-      logits: float32 `[B, H, W, C+1]` before softmax, background first.
       scores: v `[B, C]`.
       p: the prohibited threshold.
       policy: --test_policy; the paper's is "weights".
 
     Returns:
-      float32 `[B, H, W, C+1]`: probabilities, renormalised over the classes.
+      [1, v] with prohibited scores as 0: float32 `[B, C+1]`, for `losses.weigh`.
     """
-    return tf.nn.softmax(_weighed(logits, class_weights(scores, p, policy)))
-
-
-def class_weights(scores, p, policy="weights"):
-    """[1, v] with prohibited scores as 0, as --test_policy has it: float32 `[B, C+1]`."""
     if policy == "none":
         kept = tf.ones_like(scores)
     else:
@@ -37,12 +29,6 @@ def class_weights(scores, p, policy="weights"):
         }[policy]()
         kept = tf.where(scores < p, 0.0, weights)
     return tf.concat([tf.ones_like(kept[..., :1]), kept], axis=-1)
-
-
-def _weighed(logits, weights):
-    # In float64 a logarithm has the same float32 value wherever it stands in a vector.
-    log_weights = tf.cast(tf.math.log(tf.cast(weights, tf.float64)), tf.float32)
-    return logits + log_weights[..., None, None, :]
 
 
 class Predictor:
@@ -73,7 +59,7 @@ class Predictor:
         logits = geometry.from_network(cells.pop("logits"), area, config)
         weighed = logits
         if self.model.has_scores:
-            weighed = _weighed(logits, class_weights(cells["scores"], *self._policy))
+            weighed = losses.weigh(logits, class_weights(cells["scores"], *self._policy))
         mask = tf.argmax(weighed, axis=-1, output_type=tf.int32)
         return {"mask": _resized(mask, size), "probabilities": tf.nn.softmax(logits)} | cells
 
@@ -114,7 +100,7 @@ class Predictor:
         area = geometry.limited_area(size, self.pixel_limit)
         logits = tf.gather(logits, possible, axis=-1)[None]
         logits = geometry.from_network(logits, area, self.model.config)
-        winner = tf.argmax(_weighed(logits, tf.gather(weights, possible)[None]), axis=-1)
+        winner = tf.argmax(losses.weigh(logits, tf.gather(weights, possible)[None]), axis=-1)
         return _resized(tf.gather(possible, winner), size)[0]
 
 

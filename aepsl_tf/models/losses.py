@@ -81,11 +81,27 @@ def segmentation_loss_sums(logits, mask):
     return -tf.reduce_sum(chosen * log_f, [1, 2, 3]), labelled
 
 
-def prohibitive_mask(probabilities, scores, labels):
+def weigh(logits, weights):
+    """log([1, v] ⊗ f), but for a constant a pixel (§3.2): where a class that is 90 logits ahead is
+    prohibited the others still have an order, which products of probabilities lose.
+
+    Args:
+      logits: of f before softmax, float32 `[B, h, w, C+1]`, background first.
+      weights: [1, v], `[B, C+1]`; 0 prohibits.
+
+    Returns:
+      float32 `[B, h, w, C+1]`, -inf where prohibited.
+    """
+    # In float64 a logarithm has the same float32 value wherever it stands in a vector.
+    log_weights = tf.cast(tf.math.log(tf.cast(weights, tf.float64)), tf.float32)
+    return logits + log_weights[..., None, None, :]
+
+
+def prohibitive_mask(logits, scores, labels):
     """Ŝ = max{[1, v] ⊗ f} (§3.2): the online mask, 255 where its class is outside O^seg.
 
     Args:
-      probabilities: f, `[B, h, w, C+1]`, background first.
+      logits: of f before softmax, `[B, h, w, C+1]`, background first.
       scores: v, `[B, C]`.
       labels: O, 0/1 `[B, C]`; the background always belongs to O^seg.
 
@@ -93,8 +109,8 @@ def prohibitive_mask(probabilities, scores, labels):
       int32 `[B, h, w]` without gradient.
     """
     ones = tf.ones_like(scores[:, :1])
-    weights = tf.concat([ones, scores], axis=-1)[:, None, None]
-    mask = tf.argmax(probabilities * weights, axis=-1, output_type=tf.int32)
+    weighed = weigh(tf.cast(logits, tf.float32), tf.concat([ones, scores], axis=-1))
+    mask = tf.argmax(weighed, axis=-1, output_type=tf.int32)
     allowed = tf.concat([ones, tf.cast(labels, ones.dtype)], axis=-1) > 0
     mask = tf.where(tf.gather(allowed, mask, batch_dims=1), mask, VOID)
     return tf.stop_gradient(mask)

@@ -113,9 +113,7 @@ class Segmenter(TwoPartNetwork):
             parts["tag_score"] = tf.reduce_sum(sure * batch["present"]) / counts["images"]
             loss += config.classification_weight * parts["label"]
         if config.psl == "full":
-            online = losses.prohibitive_mask(
-                tf.nn.softmax(logits), self._training_scores(scores, labels), labels
-            )
+            online = losses.prohibitive_mask(logits, self._training_scores(scores, labels), labels)
             online = tf.where(batch["present"][:, None, None] > 0, online, VOID)
             # Ŝ's labelled pixels are known only now, after the forward pass.
             j_hat = self._j(logits, online, counts | self._pixels(online))

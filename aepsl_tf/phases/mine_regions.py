@@ -31,7 +31,11 @@ def run(settings, run_dir, workers=0):
         family, fill = datasets.open_training_split(run_dir, split, step)
         model = model_dir.load(run_dir.classifier(step))
         reader = Reader(model, heatmaps.cells(model), settings.pixel_limit)
-        with over_split(reader, run_dir, family, fill, worker, count) as read:
+
+        def concluded():
+            return not partial.exists()
+
+        with over_split(reader, run_dir, family, fill, worker, count, concluded) as read:
 
             def rows(shard):
                 for row, picture, outputs in read(shard):

@@ -12,15 +12,16 @@ from aepsl_tf.inference import drawing, panels
 from aepsl_tf.models import model_dir
 from aepsl_tf.phases import make_masks
 
-_MODELS = ("psl_plus_plus", "psl", "no_psl")
+_MODELS = ("psl_plus_plus_2", "psl_plus_plus", "psl", "no_psl", "supervised")
 
 
 def run(settings, run_dir, workers=0):
     """Writes RUN/report/CLASS.png from what the run has finished; see `config.Report`."""
     del workers
-    split, manifest = settings.train_split, run_dir.manifest()
-    steps = sum(1 for key in manifest if key.startswith("mine_regions/"))
-    model = next((m for m in _MODELS if run_dir.entry(f"train_segmenter/{m}")), None)
+    split, steps = settings.train_split, 0
+    while run_dir.is_current(f"mine_regions/step_{steps + 1}"):
+        steps += 1
+    model = next((m for m in _MODELS if run_dir.is_current(f"train_segmenter/{m}")), None)
     masks = _masks_key(run_dir, steps)
     truth_key = f"write_voc/{split}/ground_truth"
     has_truth = run_dir.entry(truth_key) is not None

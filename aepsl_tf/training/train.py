@@ -55,8 +55,6 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
     history = loop.fit(model, batches, images, config, partial / "checkpoints", callbacks)
     if run_dir.chief:
         model_dir.save(model, history, partial)
-        if cache and not run_dir.keep_cache:
-            cache.remove()
     falling = still_falling(history)
     if falling:
         logging.info("%s: the loss still falls: a longer training (--epochs) may do better", key)

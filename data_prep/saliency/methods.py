@@ -166,6 +166,8 @@ class FolderSaliency:
 
     def __init__(self, maps_dir):
         self._dir = pathlib.Path(maps_dir)
+        if not maps_dir:
+            raise InputError("--method=folder needs --maps_dir=FOLDER, which holds a map per image")
         if not self._dir.is_dir():
             raise InputError(
                 f"saliency maps {str(maps_dir)!r}: no such folder; give the folder that holds one "

@@ -1,6 +1,7 @@
 """Cached features are the frozen trunk's; a killed fill goes on."""
 
 import dataclasses
+import shutil
 import types
 
 import numpy as np
@@ -24,7 +25,7 @@ def small_chunks(monkeypatch):
 
 def run_at(root):
     """A run that holds its cache at `root`; families are their own digests' record."""
-    return types.SimpleNamespace(cache=root, digest_of=run_dir.digest)
+    return types.SimpleNamespace(cache=root.joinpath, digest_of=run_dir.digest)
 
 
 def write(directory, erased=False):
@@ -134,7 +135,7 @@ def test_a_helper_stops_when_the_chief_has_removed_the_cache(
     tmp_path, model, family, monkeypatch, point
 ):
     """Mining is shared: the chief may be through, and clear away, while a helper still fills."""
-    chief = FeatureCache(run_at(tmp_path), model, family, FILL)
+    cache = FeatureCache(run_at(tmp_path), model, family, FILL)
     module, name = point.split(".")
     owner = getattr(feature_cache, module)
     original, calls = getattr(owner, name), []
@@ -142,12 +143,30 @@ def test_a_helper_stops_when_the_chief_has_removed_the_cache(
     def late(*args, **kwargs):
         calls.append(args)
         if len(calls) == 1:
-            chief.remove()
+            shutil.rmtree(cache.directory)
         return original(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, late)
-    assert FeatureCache(run_at(tmp_path), model, family, FILL).fill_up(1, 2) is None
+    assert cache.fill_up(1, 2, lambda: bool(calls)) is None
     assert calls and list(tmp_path.iterdir()) == []
+
+
+def test_a_helper_that_comes_late_makes_nothing(tmp_path, model, family, monkeypatch):
+    cache = FeatureCache(run_at(tmp_path), model, family, FILL)
+    assert cache.fill_up(1, 2, lambda: True) is None
+    looks = iter([False, True, True, True])  # over just after its first look
+    assert cache.fill_up(1, 2, lambda: next(looks)) is None
+    assert list(tmp_path.iterdir()) == []
+    assert cache.fill_up(0, 2, lambda: True) is cache  # the chief is never late
+
+
+def test_a_chunk_cut_short_is_computed_again(tmp_path, model, family):
+    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
+    path = sorted(cache.directory.iterdir())[1]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4])
+    FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
+    assert path.read_bytes() == whole
 
 
 def test_a_file_that_the_chief_misses_is_an_error(tmp_path, model, family, monkeypatch):
@@ -179,11 +198,3 @@ def test_erased_pictures_are_filled_before_the_trunk(tmp_path, model):
     np.testing.assert_allclose(cache[0, 0], model.frozen(filled)[0], rtol=1e-4, atol=1e-4)
     clean = transforms.warp(transforms.decode_image(row["image/encoded"]), 17)[None]
     assert np.abs(cache[0, 0] - model.frozen(clean)[0]).max() > 0.1
-
-
-def test_remove(tmp_path, model, family):
-    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
-    assert cache.directory.exists()
-    cache.remove()
-    assert not cache.directory.exists()
-    cache.remove()

@@ -210,6 +210,51 @@ def test_masks_that_come_later_give_truth_and_no_other_tags(write, some_masks):
     assert records.Family(run_dir.ground_truth("train", "evaluate")).images == 4
 
 
+def test_nor_do_they_give_tags_where_there_were_none(write, some_masks):
+    rows, _ = write(tags_from="none")
+    shutil.rmtree(some_masks / "Annotations", ignore_errors=True)
+    write_mask(some_masks, "b", np.full([18, 26], 2, np.uint8))
+    again, run_dir = write(tags_from="none")
+    assert again == rows and run_dir.is_current("write_voc/train/ground_truth")
+
+
+def test_a_mask_that_is_gone_again_is_noticed(write, some_masks):
+    write()
+    write_mask(some_masks, "b", np.full([18, 26], 2, np.uint8))
+    write()
+    (some_masks / "SegmentationClass/b.png").unlink()
+    with pytest.raises(InputError, match="write_voc/train/ground_truth was finished with another"):
+        write()
+
+
+@pytest.mark.parametrize("how", ["switched off", "masks gone"])
+def test_truth_of_images_that_were_redone_without_it_is_gone(write, small_devkit, how):
+    for id_, names in zip("abcd", (["cat"], ["dog"], ["cat", "dog"], ["dog"]), strict=True):
+        _annotate(small_devkit, id_, names)
+    _, run_dir = write()
+    truth = run_dir.ground_truth("train", "evaluate")
+    assert truth.exists()
+    changes = {}
+    if how == "switched off":
+        changes["ground_truth"] = "none"
+    else:
+        (small_devkit / "SegmentationClass/b.png").unlink()
+    _, run_dir = write(restart=True, **changes)
+    assert not truth.exists()
+    assert run_dir.entry("write_voc/train/ground_truth") is None
+
+
+def test_a_mask_that_went_between_the_images_and_the_truth(write, small_devkit, monkeypatch):
+    for id_, names in zip("abcd", (["cat"], ["dog"], ["cat", "dog"], ["dog"]), strict=True):
+        _annotate(small_devkit, id_, names)
+    monkeypatch.setattr(write_voc, "_mask_row", _killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(tags_from="xml")
+    (small_devkit / "SegmentationClass/b.png").unlink()
+    with pytest.raises(InputError, match=r"SegmentationClass: expected 4 files, found 3"):
+        write(tags_from="xml")
+
+
 def test_a_list_of_the_devkit_is_found_there(write, small_devkit, tmp_path, monkeypatch):
     (small_devkit / "ImageSets/Segmentation/few.txt").write_text("d\n")
     monkeypatch.chdir(tmp_path)
@@ -218,8 +263,12 @@ def test_a_list_of_the_devkit_is_found_there(write, small_devkit, tmp_path, monk
     (tmp_path / "few.txt").write_text("d\nc\n")  # the name as it stands comes first
     with pytest.raises(InputError, match=r"another --ids_file \(the content of few.txt"):
         write(ids_file="few.txt")
-    with pytest.raises(InputError, match=r"nor in ImageSets/Segmentation"):
+    with pytest.raises(InputError, match=r"=none.txt: not there, nor in .*ImageSets/Segmentation"):
         write(split="other", ids_file="none.txt")
+    with pytest.raises(InputError, match=r"give --split one of the lists in .*Segmentation"):
+        write(split="other")
+    with pytest.raises(InputError, match=f"give --split one of the lists in {tmp_path}, or"):
+        write(split="other", lists_dir=str(tmp_path))
 
 
 # ---------------------------------------------------------------------------------- written before

@@ -12,7 +12,7 @@ from aepsl_tf import config as configs
 from aepsl_tf.classes import VOC
 from aepsl_tf.data import encoding, geometry
 from aepsl_tf.inference import cells, crf
-from aepsl_tf.inference.predictor import prohibit
+from aepsl_tf.models import losses
 
 SMALL = crf.PRESETS["small"]
 
@@ -40,9 +40,9 @@ def test_interpolation_is_tensorflows_to_the_bit(mode, size):
 
 def test_prohibition_is_tensorflows_to_rounding():
     logits = np.random.default_rng(0).normal(0, 30, (6, 7, 4)).astype(np.float32)
-    scores = np.float32([0.05, 0.3, 1])
-    found = cells.prohibit(logits, np.float32([1, 0, 0.3, 1]))
-    expected = prohibit(logits[None], scores[None], 0.1)[0]
+    weights = np.float32([1, 0, 0.3, 1])
+    found = cells.prohibit(logits, weights)
+    expected = tf.nn.softmax(losses.weigh(logits[None], weights[None]))[0]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_array_equal(found[..., 1], 0)
 
@@ -51,7 +51,7 @@ def test_the_crf_sees_the_probabilities_of_possible_classes(monkeypatch):
     config = configs.Network(input="crop", input_size=33)
     one = cells_of((20, 41), config, [1, 0, 0.4, 0, 0.9])
     logits = geometry.from_network(one.logits[None], tf.constant([20, 41]), config)
-    whole = prohibit(logits, one.weights[None, 1:], 0.1)[0].numpy()
+    whole = tf.nn.softmax(losses.weigh(logits, one.weights[None]))[0].numpy()
     expected = crf.dense_crf(one.picture, whole, **SMALL)
     seen = []
     inference = crf.dense_crf

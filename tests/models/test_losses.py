@@ -90,33 +90,40 @@ def test_prohibitive_mask_by_hand():
     #                        bg   1    2
     f = np.array([[[[0.3, 0.6, 0.1], [0.1, 0.2, 0.7], [0.5, 0.4, 0.1]]]], np.float32)
     v, tags = np.array([[0.9, 0.5]], np.float32), np.array([[1.0, 0.0]], np.float32)
-    mask = losses.prohibitive_mask(f, v, tags)
+    mask = losses.prohibitive_mask(np.log(f), v, tags)
     np.testing.assert_array_equal(mask, [[[1, VOID, 0]]])  # class 2 wins the second, untagged
     v = np.array([[0.4, 0.1]], np.float32)  # 0.24 < 0.3 background; 0.07 < 0.08 < 0.1 background
-    np.testing.assert_array_equal(losses.prohibitive_mask(f, v, tags), [[[0, 0, 0]]])
+    np.testing.assert_array_equal(losses.prohibitive_mask(np.log(f), v, tags), [[[0, 0, 0]]])
 
 
 def test_prohibitive_mask_never_shows_a_class_with_score_zero():
     rng = np.random.default_rng(0)
     f = rng.dirichlet([1] * 4, (2, 8, 8)).astype(np.float32)
     v = np.array([[1, 0, 1], [0, 1, 1]], np.float32)
-    mask = losses.prohibitive_mask(f, v, np.ones([2, 3], np.float32)).numpy()
+    mask = losses.prohibitive_mask(np.log(f), v, np.ones([2, 3], np.float32)).numpy()
     assert set(np.unique(mask[0])) == {0, 1, 3}
     assert set(np.unique(mask[1])) == {0, 2, 3}
+
+
+def test_a_class_far_ahead_and_prohibited_leaves_the_others_their_order():
+    """In products of float32 probabilities they would all be 0, and the first one the largest."""
+    logits = np.float32([[[[0, 200, 5]]]])
+    mask = losses.prohibitive_mask(logits, np.float32([[0, 1]]), np.ones([1, 2], np.float32))
+    np.testing.assert_array_equal(mask, [[[2]]])
 
 
 def test_prohibitive_mask_is_void_outside_the_tags_per_image():
     f = np.full([2, 1, 1, 3], 0.1, np.float32)
     f[..., 2] = 0.8
     tags = np.array([[1, 0], [0, 1]], np.float32)
-    mask = losses.prohibitive_mask(f, np.ones([2, 2], np.float32), tags)
+    mask = losses.prohibitive_mask(np.log(f), np.ones([2, 2], np.float32), tags)
     np.testing.assert_array_equal(np.ravel(mask), [VOID, 2])
 
 
 def test_no_gradient_through_the_online_mask():
     logits, scores = tf.Variable(LOGITS), tf.Variable([[0.8]])
     with tf.GradientTape(persistent=True) as tape:
-        online = losses.prohibitive_mask(tf.nn.softmax(logits), scores, tf.ones([1, 1]))
+        online = losses.prohibitive_mask(logits, scores, tf.ones([1, 1]))
         loss = losses.segmentation_loss(logits, online)
     assert tape.gradient(loss, scores) is None
     grad = tape.gradient(loss, logits)

@@ -47,9 +47,7 @@ def test_first_step_s_losses_are_the_formulas():
     model, data = segmenter(), batch()
     model.psl_active.assign(1.0)
     outputs = model(data["image"])
-    online = losses.prohibitive_mask(
-        tf.nn.softmax(outputs["logits"]), model.scores(outputs), data["labels"]
-    )
+    online = losses.prohibitive_mask(outputs["logits"], model.scores(outputs), data["labels"])
     label = losses.squared_label_loss(data["labels"] / 2, tf.nn.softmax(outputs["label_logits"]))
     expected = {
         "j": np.mean(losses.segmentation_loss(outputs["logits"], data["mask"])),

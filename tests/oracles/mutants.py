@@ -8,12 +8,11 @@ import collections
 import inspect
 import textwrap
 
-import numpy as np
 import tensorflow as tf
 
 from aepsl_tf.data import geometry, transforms
 from aepsl_tf.evaluation import metrics
-from aepsl_tf.inference import crf, predictor
+from aepsl_tf.inference import cells, crf, predictor
 from aepsl_tf.mining import cam, erasing, pseudo_masks, regions
 from aepsl_tf.models import backbones, classifier, losses, segmenter
 
@@ -37,18 +36,6 @@ def put_in(mutant, monkeypatch):
     monkeypatch.setattr(owner, name, made[name])
 
 
-def _policy(weigh, normalise=True):
-    """A `prohibit` whose weights are `weigh(v, p)`, however the right one is written."""
-
-    def faulty(logits, scores, p):
-        probabilities = tf.nn.softmax(logits).numpy()
-        weights = np.concatenate([np.ones_like(scores[..., :1]), weigh(scores, p)], axis=-1)
-        maps = probabilities * weights[..., None, None, :]
-        return maps / maps.sum(-1, keepdims=True) if normalise else maps
-
-    return lambda right: faulty
-
-
 # Module, function, the test that must notice → fault → change.
 _TABLE = {
     (losses, "segmentation_loss", "test_equations.test_j"): {
@@ -67,7 +54,7 @@ _TABLE = {
             "tf.cast(logits, tf.float32)", "tf.nn.softmax(logits)"),
     },
     (losses, "prohibitive_mask", "test_equations.test_online_mask"): {
-        "the maximum without v": ("probabilities * weights", "probabilities"),
+        "the maximum without v": ("[ones, scores]", "[ones, tf.ones_like(scores)]"),
         "background weighed by a half": ("[ones, scores]", "[0.5 * ones, scores]"),
         "background weighed by the largest score": (
             "[ones, scores]", "[tf.reduce_max(scores, axis=-1, keepdims=True), scores]"),
@@ -173,13 +160,23 @@ _TABLE = {
         "indoor and outdoor exchanged": ("if indoor", "if not indoor"),
         "the class after the tag": ("label - 1", "label % 3"),
     },
-    (predictor, "prohibit", "test_equations.test_prohibition"): {
-        "p itself prohibited": _policy(lambda v, p: np.where(v <= p, 0, v)),
-        "nothing prohibited": _policy(lambda v, p: v),
-        "what is above p prohibited": _policy(lambda v, p: np.where(v < p, v, 0)),
-        "what is kept does not weigh": _policy(lambda v, p: np.where(v < p, 0, 1)),
-        "p subtracted": _policy(lambda v, p: np.maximum(v - p, 0)),
-        "not renormalised": _policy(lambda v, p: np.where(v < p, 0, v), normalise=False),
+    (predictor, "class_weights", "test_equations.test_prohibition"): {
+        "p itself prohibited": ("scores < p", "scores <= p"),
+        "nothing prohibited": ("scores < p", "scores < 0"),
+        "what is above p prohibited": ("scores < p", "scores >= p"),
+        "what is kept does not weigh": ("lambda: scores", "lambda: tf.ones_like(scores)"),
+        "p subtracted": ("lambda: scores", "lambda: scores - p"),
+    },
+    (cells, "prohibit", "test_equations.test_prohibition"): {
+        "not renormalised": ("weighed / weighed.sum(-1, keepdims=True)", "weighed"),
+        "weights where their logarithms belong": ("np.log(weights.astype(np.float64))", "weights"),
+    },
+    (losses, "weigh", "test_equations.test_online_mask"): {
+        "weights where their logarithms belong": (
+            "tf.math.log(tf.cast(weights, tf.float64))", "weights"),
+        "added to all classes alike": (
+            "log_weights[..., None, None, :]",
+            "tf.reduce_max(log_weights, -1)[:, None, None, None]"),
     },
     (metrics, "_iou", "test_equations.test_miou"): {
         "hits counted twice in the union": (" - hits", ""),
