@@ -285,27 +285,3 @@ def palette_png(mask, palette):
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def read_mask_png(data, where):
-    """Class ids, uint8 `[H, W]`, of a palette or 8-bit greyscale PNG.
-
-    Args:
-      data: the file's bytes.
-      where: names the file in errors.
-    """
-    try:
-        picture = Image.open(io.BytesIO(data), formats=["PNG"])
-        picture.load()
-    except Exception as error:  # Pillow raises six kinds on broken files, not all its own
-        raise InputError(
-            f"{where}: cannot be read as a PNG ({error}); save the mask again as a palette PNG"
-        ) from error
-    # Pillow stretches greyscale of 1, 2 and 4 bits to 0..255, which would change the ids.
-    bits = data[24]  # the header's bit depth
-    if picture.mode != "P" and (picture.mode, bits) != ("L", 8):
-        raise InputError(
-            f"{where}: expected a palette or greyscale PNG of class ids, got mode {picture.mode} "
-            f"with {bits} bits a channel; save the ids themselves, not their colours"
-        )
-    return np.array(picture, dtype=np.uint8)

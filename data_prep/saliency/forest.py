@@ -4,6 +4,9 @@ import dataclasses
 
 import numpy as np
 
+_DTYPES = {"roots": np.int32, "child": np.int32, "feature": np.uint8, "threshold": np.float32,
+           "value": np.float32}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Forest:
@@ -39,6 +42,9 @@ class Forest:
 
     def check(self, columns):
         """Raises ValueError unless every walk over `columns` features stays inside and ends."""
+        for name, array in self.arrays().items():
+            if array.ndim != 1 or array.dtype != _DTYPES[name]:
+                raise ValueError(f"its {name} are {array.dtype} {list(array.shape)}")
         inner = self.child != np.arange(len(self.child))
         lengths = {len(a) for a in (self.child, self.feature, self.threshold, self.value)}
         if len(lengths) != 1 or not len(self.roots) or not len(self.child):
@@ -83,10 +89,8 @@ def from_trees(trees):
         parts["threshold"].append(threshold)
         parts["value"].append(np.where(leaf, tree.value[order, 0, 0], 0))
         start += len(order)
-    kinds = {"roots": np.int32, "child": np.int32, "feature": np.uint8}
     return Forest(**{
-        name: np.concatenate(part).astype(kinds.get(name, np.float32))
-        for name, part in parts.items()
+        name: np.concatenate(part).astype(_DTYPES[name]) for name, part in parts.items()
     })  # fmt: skip
 
 

@@ -5,13 +5,19 @@ salient pixel of that image ("normalized saliency value", §4.1). Pool workers i
 it stays free of TensorFlow.
 """
 
+import contextlib
 import functools
+import io
+import math
+import os
 import pathlib
+import warnings
 
 import cv2
 import numpy as np
 import onnxruntime
 
+from aepsl_tf.data import encoding
 from aepsl_tf.errors import InputError
 from data_prep.saliency import drfi
 
@@ -19,6 +25,7 @@ METHODS = ("drfi", "spectral_residual", "fine_grained", "onnx", "folder")
 
 _DYNAMIC_SIDE = 320
 """Input side for networks that leave it open; U-2-Net and its kin are trained at 320."""
+_LARGEST_SIDE = 4096
 _IMAGENET_MEAN = np.float32([0.485, 0.456, 0.406])
 _IMAGENET_STD = np.float32([0.229, 0.224, 0.225])
 
@@ -84,9 +91,10 @@ class OnnxSaliency:
         options.use_deterministic_compute = True
         options.log_severity_level = 4  # what goes wrong is raised, once, in our words
         try:
-            self._session = onnxruntime.InferenceSession(
-                self._path, options, providers=["CPUExecutionProvider"]
-            )
+            with contextlib.redirect_stdout(io.StringIO()):  # where it prints of its next try
+                self._session = onnxruntime.InferenceSession(
+                    self._path, options, providers=["CPUExecutionProvider"]
+                )
         except Exception as error:  # onnxruntime's errors have no base class of their own
             reason = str(error).partition("\n")[0]
             raise InputError(
@@ -105,13 +113,22 @@ class OnnxSaliency:
         self._output = self._session.get_outputs()[0].name
         # Open dimensions come as names or None.
         self._size = tuple(d if isinstance(d, int) else _DYNAMIC_SIDE for d in inputs[0].shape[2:])
+        if not all(0 < side <= _LARGEST_SIDE for side in self._size):
+            raise InputError(
+                f"{self._path}: its input is {self._size[1]} × {self._size[0]} pixels: export the "
+                f"network for 1 to {_LARGEST_SIDE} a side"
+            )
 
     def __call__(self, image):
         """uint8 RGB `[H, W, 3]` -> float32 `[H, W]` in [0, 1], resized bilinearly."""
         small = _resize(image, *self._size).astype(np.float32)
         small = (small / max(small.max(), 1) - _IMAGENET_MEAN) / _IMAGENET_STD
         batch = np.ascontiguousarray(small.transpose(2, 0, 1)[np.newaxis])
-        output = self._session.run([self._output], {self._input: batch})[0]
+        try:
+            output = self._session.run([self._output], {self._input: batch})[0]
+        except Exception as error:  # as above
+            reason = str(error).partition("\n")[0]
+            raise InputError(f"{self._path}: cannot be run ({reason}); export it again") from error
         saliency = output.reshape(output.shape[-2:]) if _is_one_map(output) else None
         if saliency is None:
             raise InputError(
@@ -177,7 +194,7 @@ class FolderSaliency:
     def name_of(self, image_id):
         """The file of an image's map, relative to the folder, or None."""
         names = (image_id + suffix for suffix in self.SUFFIXES)
-        return next((name for name in names if (self._dir / name).is_file()), None)
+        return next((name for name in names if os.path.isfile(self._dir / name)), None)
 
     def map_for(self, image_id, height, width):
         """float32 `[height, width]` in [0, 1], stretched like every other method's map."""
@@ -194,37 +211,73 @@ class FolderSaliency:
 
 
 def _read_grey(path):
-    """A grey picture as it is stored: uint8 or uint16 `[h, w]`."""
-    picture = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if picture is None:
-        raise InputError(f"{path}: cannot be read as a picture; write the saliency map again")
-    if picture.ndim == 3 and picture.shape[2] == 3 and (picture == picture[..., :1]).all():
-        picture = picture[..., 0]  # grey stored as RGB or by palette
-    if picture.ndim != 2:
+    """A grey PNG or JPEG as it is stored: uint8 or uint16 `[h, w]`."""
+    try:
+        picture, png = encoding.picture_in(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read as a picture ({error}); write the saliency map again"
+        ) from None
+    if picture.format not in ("PNG", "JPEG"):
+        raise InputError(f"{path}: cannot be read as a picture: expected a PNG or a JPEG, found "
+                         f"{picture.format}")  # fmt: skip
+    deep = png is not None and png.depth == 16 and png.color == 0
+    if picture.mode in ("1", "P"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    values = np.asarray(picture)
+    if values.ndim == 3 and values.shape[2] == 3 and (values == values[..., :1]).all():
+        values = values[..., 0]  # grey stored as RGB or by palette
+    if values.ndim != 2 or "transparency" in picture.info:
         raise InputError(
             f"{path}: a saliency map must be grey without alpha, 8 or 16 bit, found "
-            f"{picture.shape[2]} channels; save it as a grey picture"
+            f"{len(picture.getbands())} channels; save it as a grey picture"
         )
-    return picture
+    return values.astype(np.uint16 if deep else np.uint8)
 
 
 def _read_array(path):
     """A real array `[h, w]` of NumPy's own file format."""
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the header is a piece of Python
+            shape, dtype = _header_of(file)
+            left = os.fstat(file.fileno()).st_size - file.tell()
+            if math.prod(shape) * dtype.itemsize != left:
+                raise ValueError(f"{left} bytes are no array {list(shape)} of {dtype}")
+            file.seek(0)
             array = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # a header that is parsed as Python fails in all its ways
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"{path}: cannot be read as a NumPy array ({error}); write it with numpy.save"
+            f"{path}: cannot be read as a NumPy array ({reason}); write it with numpy.save"
         ) from error
     if array.ndim != 2 or not array.size or array.dtype.kind not in "buif":
         raise InputError(
             f"{path}: a saliency map must be real numbers [H, W], found {array.dtype} "
             f"{list(array.shape)}; save one map per file"
         )
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        raise InputError(f"{path}: the map holds values that are not finite; write it again")
+        raise InputError(
+            f"{path}: the map holds values that are not finite in float32; write it again"
+        )
     return array
+
+
+def _header_of(file):
+    """(shape, dtype) of an npy file; the file is left at its first number."""
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in read:
+        raise ValueError(f"its version {version} is of structured arrays")
+    shape, _, dtype = read[version](file)
+    if dtype.hasobject or not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError(f"shape {shape} of {dtype}")
+    return shape, dtype
 
 
 def build(method, *, drfi_model="", onnx_model="", maps_dir=""):

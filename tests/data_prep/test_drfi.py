@@ -377,10 +377,37 @@ def _middle(path, arrays):
     np.savez_compressed(path, **arrays | {"middle": 1.5})
 
 
+def _dtype(path, arrays):
+    np.savez_compressed(path, **arrays | {"roots": arrays["roots"] > 0})
+
+
+def _shape(path, arrays):
+    np.savez_compressed(path, **arrays | {"threshold": arrays["threshold"][:, None]})
+
+
+def _slope(path, arrays):
+    np.savez_compressed(path, **arrays | {"slope": np.inf})
+
+
+def _encrypted(path, arrays):
+    np.savez(path, **arrays)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"PK\x01\x02")  # the central directory, whose flags say so
+    data[place + 8] |= 1
+    path.write_bytes(data)
+
+
+def _packing(path, arrays):
+    np.savez(path, **arrays)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 10] = 97  # a packing that there is not
+    path.write_bytes(data)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [_text, _cut, _spoilt_bytes, _array, _objects, _version, _field_missing, _levels, _loop,
-     _middle],
+     _middle, _dtype, _shape, _slope, _encrypted, _packing],
 )  # fmt: skip
 def test_broken_model_is_one_clear_line(spoil, tmp_path):
     with np.load(drfi.MODEL) as file:

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import disk, write_onnx
+from conftest import disk, jpeg, write_onnx
 
+from aepsl_tf.data import encoding
 from aepsl_tf.errors import InputError
 from data_prep.saliency import drfi, methods
 
@@ -156,6 +157,12 @@ def test_onnx_input_that_takes_no_image(tmp_path, shape, element_type):
         methods.OnnxSaliency(path)
 
 
+def test_onnx_input_without_a_size(tmp_path):
+    path = write_onnx(tmp_path / "m.onnx", [1, 3, 0, 32])
+    with pytest.raises(InputError, match="its input is 32 × 0 pixels"):
+        methods.OnnxSaliency(path)
+
+
 def test_onnx_output_that_is_no_map(tmp_path):
     saliency = methods.OnnxSaliency(write_onnx(tmp_path / "m.onnx", [1, 3, 24, 40], "Identity"))
     with pytest.raises(InputError, match=r"expected one map .*\[1, 3, 24, 40\]"):
@@ -217,6 +224,17 @@ def test_folder_missing(tmp_path):
         methods.FolderSaliency(str(tmp_path / "no"))
 
 
+def png(values):
+    return encoding.grey_png(values)
+
+
+def npy(shape):
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}"
+    header += " " * (-(len(header) + 11) % 64) + "\n"
+    head = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+    return head + header.encode() + np.arange(12.0).tobytes()
+
+
 @pytest.mark.parametrize(
     "name, write, message",
     [
@@ -227,12 +245,24 @@ def test_folder_missing(tmp_path):
         ("a.npy", lambda p: np.save(p, np.zeros((3, 4, 1))), r"found float64 \[3, 4, 1\]"),
         ("a.npy", lambda p: np.save(p, np.zeros((0, 4))), r"found float64 \[0, 4\]"),
         ("a.npy", lambda p: np.save(p, np.full((3, 4), np.nan)), "not finite"),
+        ("a.npy", lambda p: np.save(p, np.full((3, 4), 1e300)), "not finite in float32"),
+        ("a.npy", lambda p: p.write_bytes(npy("(10**6, 10**12)")), "cannot be read as a NumPy"),
+        ("a.npy", lambda p: p.write_bytes(npy("(1000000, 1000000000000)")), "are no array"),
+        ("a.npy", lambda p: p.write_bytes(npy("(True, 12)")), "cannot be read as a NumPy"),
+        ("a.npy", lambda p: p.write_bytes(npy("(3, 4), ")), "cannot be read as a NumPy"),
+        ("a.npy", lambda p: p.write_bytes(npy("(" * 5000)), "cannot be read as a NumPy"),
+        ("a.npy", lambda p: p.write_bytes(npy("(3, 4)")[:-8]), "are no array"),
+        ("a.jpg", lambda p: p.write_bytes(jpeg(noise(30, 40))[:-90]), "cannot be read as a pict"),
+        ("a.png", lambda p: p.write_bytes(png(np.eye(9, dtype=np.uint8))[:-10]), "cut off"),
+        ("a.png", lambda p: p.write_bytes(b"Pf\n2 1\n-1.0\n" + bytes(8)), "expected a PNG"),
+        ("a.png", lambda p: p.mkdir(), "a.png, a.jpg, a.npy"),
     ],
 )
 def test_folder_bad_maps_name_the_file(tmp_path, name, write, message):
     write(tmp_path / name)
-    with pytest.raises(InputError, match=f"{name}: .*{message}"):
+    with pytest.raises(InputError, match=f"{name}: .*{message}|looked for.*{message}") as error:
         methods.FolderSaliency(str(tmp_path)).map_for("a", 3, 4)
+    assert "\n" not in str(error.value)
 
 
 # ----------------------------------------------------------------------------------------- build
