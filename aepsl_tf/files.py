@@ -344,4 +344,6 @@ def _size_and_time(path):
         status = os.stat(path)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     return f"{status.st_size} {status.st_mtime_ns}"

@@ -163,7 +163,7 @@ def _named(value):
     """A setting as a manifest holds it, in words."""
     if value is None:
         return "nothing"
-    return value["path"] or "the default" if isinstance(value, dict) else value
+    return value.get("path") or "the default" if isinstance(value, dict) else value
 
 
 class RunDir:

@@ -110,7 +110,6 @@ def _shards(ids, shards):
 def _in_masks(source, classes, workers):
     """Image id → sorted class ids that its mask holds, 0 and 255 too; every mask is checked."""
     read = masks.Masks.of(source.masks, classes, source.settings.max_pixels)
-    masks.warn_of_palette(source.mask(source.ids[0]), classes)
     items = ((source.mask(id_), source.picture(id_)) for id_ in source.ids)
     found = {}
     with records.progress(len(source.ids), "read masks") as bar:
@@ -120,6 +119,7 @@ def _in_masks(source, classes, workers):
         ):  # fmt: skip
             found[id_] = present
             bar.update()
+    masks.warn_of_palette(source.mask(source.ids[0]), classes)
     return found
 
 

@@ -5,6 +5,7 @@ Without TensorFlow, so that prediction, data preparation and worker processes ca
 
 import contextlib
 import io
+import re
 import typing
 import warnings
 import zlib
@@ -144,6 +145,28 @@ def picture_in(data, max_pixels=MAX_PIXELS):
     return picture, png
 
 
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+
+def _is_whole_jpeg(data):
+    """Whether a JPEG's segments lead to its end marker: Pillow can do without, TensorFlow not."""
+    place = 2
+    while data[place : place + 1] == b"\xff":
+        kind = data[place + 1 : place + 2]
+        if kind == b"\xff":  # fill
+            place += 1
+        elif kind == b"\xd9":
+            return True
+        elif kind in (b"\x01", *(bytes([m]) for m in range(0xD0, 0xD9))):
+            place += 2
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+        if kind == b"\xda":
+            found = _AFTER_SCAN.search(data, place)
+            place = found.start() if found else len(data)
+    return False
+
+
 def orientation(picture):
     """How EXIF says a picture is turned: 1 is upright."""
     with contextlib.suppress(Exception):  # damaged EXIF says nothing
@@ -200,6 +223,8 @@ def standard_image(data, where, max_pixels=MAX_PIXELS):
         reasons.append("16 bit")
     elif png and not png.plain:
         reasons.append("unusual chunks")
+    elif picture.format == "JPEG" and not _is_whole_jpeg(data):
+        reasons.append("no end")
     if not reasons:
         return Standard(data, "", picture.height, picture.width, turned)
     rgb = to_rgb(upright(picture, turned))
