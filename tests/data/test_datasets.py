@@ -91,7 +91,9 @@ def cache(squares, tmp_path_factory):
             return images[:, ::8, ::8]
 
     model = types.SimpleNamespace(config=config("warp"), frozen=Frozen())
-    run = types.SimpleNamespace(cache=tmp_path_factory.mktemp("cache"), digest_of=run_dir.digest)
+    run = types.SimpleNamespace(
+        cache=tmp_path_factory.mktemp("cache").joinpath, digest_of=run_dir.digest
+    )
     return FeatureCache(run, model, squares["images"], FILL).fill_up()
 
 
