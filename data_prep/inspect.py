@@ -27,8 +27,32 @@ _SMALL, _LONG = 64, 5.0  # pixels of the shorter side; sides' ratio
 _EXAMPLES = 12  # pictures a sheet
 
 
-def run(settings, run_dir, workers=0, sheets=True):
-    """Looks at the splits that are written; see `config.Inspect`. Returns the summary."""
+def run(settings, run_dir, workers=0):
+    """`look`, and RUN/inspect with a sheet of examples a tag; see `config.Inspect`.
+
+    Returns:
+      The summary.
+    """
+    summary = look(settings, run_dir, workers)
+    folder, split = run_dir.root / "inspect", settings.train_split
+    if not run_dir.entry(f"write_voc/{split}"):
+        split = settings.val_split
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "summary.json", to_json(summary))
+    _draw(folder, records.Family(run_dir.family(split, "images")), run_dir.classes().all_names())
+    print(f"pictures: {folder}")
+    return summary
+
+
+def look(settings, run_dir, workers=0):
+    """Looks at the splits that are written, prints and returns what was seen.
+
+    Args:
+      settings: anything with a train_split and a val_split.
+
+    Returns:
+      {split: counts, "twins": [[id, id]], "advice": [sentence]}.
+    """
     splits = {
         split: records.Family(run_dir.family(split, "images"))
         for split in (settings.train_split, settings.val_split)
@@ -45,12 +69,6 @@ def run(settings, run_dir, workers=0, sheets=True):
     summary["twins"] = _twins(*seen.values()) if len(seen) == 2 else []
     summary["advice"] = advice(summary, settings.train_split)
     _print(summary, list(seen), names)
-    if sheets:
-        folder = run_dir.root / "inspect"
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / "summary.json", to_json(summary))
-        _draw(folder, splits[next(iter(splits))], names)
-        print(f"pictures: {folder}")
     return summary
 
 

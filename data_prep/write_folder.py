@@ -12,7 +12,7 @@ import dataclasses
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.errors import InputError
-from data_prep import sources, write_voc
+from data_prep import inspect, sources, write_voc
 
 
 def run(settings, run_dir, workers=0):
@@ -27,5 +27,13 @@ def run(settings, run_dir, workers=0):
             write_voc.run(own, run_dir, workers)
 
 
+def run_and_look(settings, run_dir, workers=0):
+    """The command: `run`, and of what it wrote a first look (`inspect`)."""
+    before = run_dir.entry(f"write_voc/{settings.train_split}")
+    run(settings, run_dir, workers)
+    if not before:
+        inspect.look(settings, run_dir, workers)
+
+
 if __name__ == "__main__":
-    config_flags.run_phase(config.WriteVoc, run)
+    config_flags.run_phase(config.WriteVoc, run_and_look)

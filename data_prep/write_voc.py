@@ -13,7 +13,7 @@ from aepsl_tf import config, config_flags
 from aepsl_tf.classes import BACKGROUND, VOID
 from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.errors import InputError
-from data_prep import masks, sources
+from data_prep import inspect, masks, sources
 
 
 def run(settings, run_dir, workers=0):
@@ -201,5 +201,13 @@ def _mask_row(read, item):
     return {"image/id": id_, "mask/png": encoding.grey_png(read.read(path, picture))}
 
 
+def run_and_look(settings, run_dir, workers=0):
+    """The command: `run`, and of what it wrote a first look (`inspect`)."""
+    before = run_dir.entry(f"write_voc/{settings.split}")
+    run(settings, run_dir, workers)
+    if not before:
+        inspect.look(settings, run_dir, workers)
+
+
 if __name__ == "__main__":
-    config_flags.run_phase(config.WriteVoc, run)
+    config_flags.run_phase(config.WriteVoc, run_and_look)

@@ -74,6 +74,9 @@ def named(tmp_path_factory):
     draw_devkit(folder / "data/VOCdevkit/VOC2012")
     (folder / "VOC2012").symlink_to("data/VOCdevkit/VOC2012")
     (folder / "flags").symlink_to(ROOT / "flags")
+    (folder / "photos").symlink_to("VOC2012/JPEGImages")
+    lines = [f"2007_{i:06d}.jpg,{('cat', 'dog', '')[i % 3]}" for i in range(TRAIN + AUG + VAL)]
+    (folder / "tags.csv").write_text("\n".join(["image,labels", *lines]) + "\n")
 
     keras.utils.set_random_seed(0)
     vgg16 = keras.applications.VGG16(include_top=False, weights=None)
@@ -128,11 +131,11 @@ def running(named, tmp_path_factory):
         command.process.kill()
 
 
-def whole(run_dir, segmenters):
-    """Checks that a run is whole. Returns its manifest."""
+def whole(run_dir, segmenters, truth=True):
+    """Checks that a run is whole, evaluated where there is truth. Returns its manifest."""
     manifest = run_dir.manifest()
     assert {"mine_regions/step_1", "mine_regions/step_2", "report"} <= manifest.keys()
-    for segmenter in segmenters:
+    for segmenter in segmenters if truth else ():
         results = json.loads(run_dir.evaluation(segmenter).read_text())
         assert 0 <= results[segmenter]["miou"] <= 1
     assert (run_dir.export(segmenters[-1]) / "saved_model.pb").exists()
@@ -187,6 +190,17 @@ def test_a_part_of_voc2012(running, name):
     manifest = whole(command.run_dir, ["psl"])
     trained = manifest["train_classifier/step_1"]["config"]
     assert (trained["freeze_through"], trained["cache_features"]) == ("pool5a", True)
+
+
+def test_own_pictures(running):
+    """No mask at all; every third picture without a tag."""
+    command = running["own_pictures.flags"]
+    log = command.end()
+    assert "train: tags from csv; ground truth: none, 0 of " in log
+    assert "pictures have no tag" in log and "(--untagged=negative)" in log
+    manifest = whole(command.run_dir, ["psl"], truth=False)
+    assert {"write_voc/train", "write_voc/val"} <= manifest.keys()
+    assert not any("ground_truth" in key or key.startswith("evaluate") for key in manifest)
 
 
 def test_the_lists_that_ship():

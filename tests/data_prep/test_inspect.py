@@ -79,7 +79,7 @@ def test_twins_across_splits_are_told(photos):
     with open(photos / "tags.csv", "a") as file:
         file.write(f"\n{again},cat")
     run = written(photos, val_share=0.3)
-    summary = inspect.run(config.Inspect(), run, 1, sheets=False)
+    summary = inspect.look(config.Inspect(), run, 1)
     assert summary["twins"] == [[train, again]]
     assert f"such as {train} and {again}" in "\n".join(summary["advice"])
 
@@ -87,3 +87,12 @@ def test_twins_across_splits_are_told(photos):
 def test_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match="run python -m data_prep"):
         inspect.run(config.Inspect(), RunDir(tmp_path), 1)
+
+
+def test_the_writers_commands_end_with_a_look(photos, capsys):
+    settings = config.WriteVoc(
+        images_dir=str(photos / "photos"), labels_csv=str(photos / "tags.csv")
+    )
+    for told in (True, False):  # once: what was written before was looked at before
+        write_folder.run_and_look(settings, RunDir(photos / "run"), 1)
+        assert ("dog never comes without cat" in capsys.readouterr().out) == told
