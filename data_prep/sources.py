@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import sys
 
 from aepsl_tf.classes import VOC, ClassSet
 from aepsl_tf.errors import InputError
@@ -25,10 +26,14 @@ class _Files:
     Args:
       folder: a path; where there is none, there are no files.
       suffixes: of the files that count, in lower case.
+      ids: those that are asked for; None for all.
     """
 
-    def __init__(self, folder, suffixes):
-        self.folder, self._suffixes, self._found = pathlib.Path(folder), suffixes, {}
+    def __init__(self, folder, suffixes, ids=None):
+        self.folder, self._suffixes = pathlib.Path(folder), suffixes
+        # A million ids are there once: these keys are the caller's own, and suffixes are shared.
+        self._found = {} if ids is None else dict.fromkeys(ids)
+        self._others = {}  # second files of one id
         for below, folders, names in os.walk(folder):
             folders.sort()
             prefix = os.path.relpath(below, folder).replace(os.sep, "/") + "/"
@@ -36,10 +41,13 @@ class _Files:
                 stem, suffix = os.path.splitext(name)
                 if suffix.lower() in suffixes and not name.startswith("."):
                     id_ = (prefix + stem).removeprefix("./")
-                    self._found.setdefault(id_, []).append((prefix + name).removeprefix("./"))
+                    if self._found.get(id_):
+                        self._others[id_] = suffix
+                    elif ids is None or id_ in self._found:
+                        self._found[id_] = sys.intern(suffix)
 
     def __contains__(self, id_):
-        return id_ in self._found
+        return bool(self._found.get(id_))
 
     def __iter__(self):
         return iter(self._found)
@@ -50,13 +58,12 @@ class _Files:
         Raises:
           InputError: two files have this id.
         """
-        first, *others = self._found[id_]
-        if others:
+        if id_ in self._others:
             raise InputError(
-                f"{self.folder}: {first} and {others[0]} are one image's by their names: remove or "
-                "rename one"
+                f"{self.folder}: {id_}{self._found[id_]} and {id_}{self._others[id_]} are one "
+                "image's by their names: remove or rename one"
             )
-        return first
+        return id_ + self._found[id_]
 
     def path(self, id_):
         return str(self.folder / self.name(id_))
@@ -80,7 +87,7 @@ class _Source:
     def __init__(self, settings, before):
         self.settings, self._before = settings, before
         self.masks = self._masks_folder()
-        self._mask_files = _Files(self.masks or "", (".png",) if self.masks else ())
+        self._mask_files = _Files(self.masks or "", (".png",) if self.masks else (), self.ids)
         self.with_mask = sum(id_ in self._mask_files for id_ in self.ids)
         all_masks = bool(self.ids) and self.with_mask == len(self.ids)
         self.has_truth = settings.ground_truth == "auto" and all_masks
@@ -160,8 +167,8 @@ class Devkit(_Source):
         self._list = _list_of(settings, self.root)
         self._classes = pathlib.Path(settings.classes_file or self.root / "classes.json")
         self.ids = lists.read(self._list) if self._list.is_file() else []
-        self._pictures = _Files(self.root / "JPEGImages", PICTURES)
-        self._xml = _Files(self.root / "Annotations", (".xml",))
+        self._pictures = _Files(self.root / "JPEGImages", PICTURES, self.ids)
+        self._xml = _Files(self.root / "Annotations", (".xml",), self.ids)
         super().__init__(settings, before)
 
     def _masks_folder(self):
