@@ -227,7 +227,12 @@ def standard_image(data, where, max_pixels=MAX_PIXELS):
         reasons.append("no end")
     if not reasons:
         return Standard(data, "", picture.height, picture.width, turned)
-    rgb = to_rgb(upright(picture, turned))
+    try:
+        rgb = to_rgb(upright(picture, turned))
+    except Exception as error:  # as `picture_in`'s: a palette that lacks colours, say
+        raise InputError(
+            f"{where}: not a readable picture ({error}); replace or leave out"
+        ) from None
     encoded = io.BytesIO()
     rgb.save(encoded, "PNG", compress_level=6)
     return Standard(encoded.getvalue(), ", ".join(reasons), rgb.height, rgb.width, turned)

@@ -109,8 +109,9 @@ class OnnxSaliency:
                 f"{self._path}: expected one float input [N, 3, H, W] that admits N = 1, found "
                 f"{found}; export the network for one RGB image, channels first"
             )
-        self._input = inputs[0].name
-        self._output = self._session.get_outputs()[0].name
+        if not (outputs := self._session.get_outputs()):
+            raise InputError(f"{self._path}: the network has no output; export it again")
+        self._input, self._output = inputs[0].name, outputs[0].name
         # Open dimensions come as names or None.
         self._size = tuple(d if isinstance(d, int) else _DYNAMIC_SIDE for d in inputs[0].shape[2:])
         if not all(0 < side <= _LARGEST_SIDE for side in self._size):

@@ -8,11 +8,12 @@ from conftest import TINY, jpeg, reader
 from PIL import Image
 
 from aepsl_tf import config
-from aepsl_tf.data import records
+from aepsl_tf.data import encoding, records
 from aepsl_tf.errors import InputError
+from aepsl_tf.phases import predict
 from aepsl_tf.pipeline import Pipeline
 from aepsl_tf.run_dir import RunDir
-from data_prep import write_folder
+from data_prep import inspect, write_folder
 
 
 def picture(seed, size=(40, 52)):
@@ -124,3 +125,79 @@ def test_from_a_folder_to_a_saved_model(photos):
     assert {"cat.png", "Dog.png"} < names and len(names) == 3
     summary = json.loads((run.root / "summary.json").read_text())
     assert summary["model_miou"] == {} and summary["mask_miou"] == {}
+
+
+ODD_NAMES = ["..", "🐈 cat", "tv/monitor", "a:b", "x" * 200, "CON", "never"]
+
+
+def strict(path):
+    """A JSON file, which holds null and never NaN."""
+    return json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{path}: {name}"))
+
+
+def whole(run):
+    """Every JSON file and picture of a run can be read; no name has left its folder."""
+    for path in run.root.rglob("*.json"):
+        strict(path)
+    pages = [p for folder in ("report", "inspect") for p in (run.root / folder).glob("*.png")]
+    for path in pages:
+        with Image.open(path) as page:
+            page.load()
+    return {p.name for p in pages}
+
+
+def test_odd_names_negatives_and_a_validation_that_is_all_void(photos, capsys):
+    """A class that never occurs, pictures without any, and names that are no file's."""
+    (photos / "names.txt").write_text("\n".join(ODD_NAMES))
+    for seed in range(20, 32):
+        (photos / f"photos/more{seed}.jpg").write_bytes(picture(seed))
+    lines = ["image,labels"]
+    files = sorted(str(p.relative_to(photos / "photos")) for p in
+                   (photos / "photos").rglob("*.*"))  # fmt: skip
+    for number, file in enumerate(files):
+        lines.append(f'"{file}","{["", *ODD_NAMES[:-1]][number % 6]}"')
+    (photos / "tags.csv").write_text("\n".join(lines), encoding="utf-8")
+    masks = photos / "masks"
+    for file in files:
+        path = (masks / file).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full([40, 52], 255, np.uint8)).save(path)
+    read = reader(**TINY | {
+        "images_dir": str(photos / "photos"), "labels_csv": str(photos / "tags.csv"),
+        "classes_file": str(photos / "names.txt"), "masks_dir": str(masks), "val_share": 0.4,
+        "untagged": "negative", "max_steps": 1, "merge_steps": 1, "tags_from": "csv",
+    })  # fmt: skip
+    run = RunDir(photos / "run")
+    Pipeline(read(config.Pipeline, segmenters="psl,psl_plus_plus"), read, run, workers=1).run()
+    assert "–" in capsys.readouterr().out  # where there is no number
+    assert strict(run.evaluation("psl"))["psl"]["miou"] is None
+    assert strict(run.root / "summary.json")["model_miou"]["psl"] is None
+    untagged = [r for r in records.Family(run.family("train", "images")).read()
+                if not r["image/labels"]]  # fmt: skip
+    mined = {r["image/id"]: r["regions/pngs"] for r in records.Family(run.regions(1)).read()}
+    assert untagged and all(mined[row["image/id"]] == [] for row in untagged)
+    inspect.run(read(config.Inspect), run, 1)
+    predict.run(read(config.Predict, images=str(photos / "photos"), crf=False,
+                     output=str(photos / "out")), run, 1)  # fmt: skip
+    assert len(list((photos / "out").iterdir())) > 2
+    assert len(whole(run)) >= 3
+    assert {p.name for p in photos.iterdir()} == {"photos", "tags.csv", "names.txt", "masks", "run",
+                                                  "out"}  # fmt: skip
+
+
+def test_one_class_and_nothing_labelled(photos):
+    (photos / "names.txt").write_text("thing")
+    lines = ["image,labels", *(f"{id_},{'thing' if n else ''}" for n, id_ in enumerate(TAGS))]
+    (photos / "tags.csv").write_text("\n".join(lines), encoding="utf-8")
+    read = reader(**TINY | {
+        "images_dir": str(photos / "photos"), "labels_csv": str(photos / "tags.csv"),
+        "classes_file": str(photos / "names.txt"), "untagged": "negative", "max_steps": 1,
+        "merge_steps": 1, "background_threshold": 0.0, "indoor_background_threshold": 0.0,
+        "threshold": 1.0,
+    })  # fmt: skip
+    run = RunDir(photos / "run")
+    Pipeline(read(config.Pipeline, segmenters="no_psl,psl"), read, run, workers=1).run()
+    for row in records.Family(run.masks("steps_1_to_1")).read():
+        assert set(np.unique(encoding.read_grey_png(row["mask/png"]))) <= {0, 255}
+    assert (run.export("psl") / "saved_model.pb").exists()
+    whole(run)
