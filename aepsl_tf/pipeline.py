@@ -84,7 +84,8 @@ class Pipeline:
             for split in (s.train_split, s.val_split)
         }  # fmt: skip
         if not self._is_there(settings[s.val_split]):
-            logging.warning("there is no split %s: nothing is evaluated on one", s.val_split)
+            told = "there is no split %s: nothing is evaluated on one"
+            logging.log_first_n(logging.WARNING, told, 1, s.val_split)
             del settings[s.val_split]
         truth = {split: self._has_truth(one) for split, one in settings.items()}
         needs_truth = self.run_dir.chief and "supervised" in self.segmenters
