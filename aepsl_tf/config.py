@@ -696,8 +696,8 @@ class Export(Segmentation):
 
 
 @dataclasses.dataclass(frozen=True)
-class Report(Segmentation, Determinism, TrainSplit):
-    """One picture panel per class."""
+class Report(Segmentation, Background, Determinism, TrainSplit):
+    """Panels of pictures and curves of a run."""
 
     panel_images: int = setting(3, "training images in a class's panel", low=1)
 

@@ -20,6 +20,7 @@ from absl import flags, logging
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.errors import InputError
+from aepsl_tf.evaluation import metrics
 from aepsl_tf.files import alone, write_atomic
 
 _FOLDER = pathlib.Path(__file__).parents[1] / "flags" / "experiments"
@@ -99,7 +100,7 @@ def results_of(folder):
         summary = json.loads((folder / "summary.json").read_text())
         found = {}
         for path in sorted((folder / "eval").glob("*.json")):
-            found |= json.loads(path.read_text())
+            found |= metrics.load(path)
     except FileNotFoundError:
         return None
     masks = {k: found[f"masks_steps_1_to_{k[5:]}"] for k in summary["mask_miou"]}

@@ -13,7 +13,7 @@ from absl import logging
 from aepsl_tf import config, config_flags
 from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import metrics, tables, verdict
-from aepsl_tf.files import read_json, to_json, write_atomic
+from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.phases import (
     choose_threshold,
     evaluate,
@@ -273,10 +273,7 @@ class Pipeline:
         """RUN/summary.json and a table."""
 
         def results(name):
-            path = self.run_dir.evaluation(name)
-            if not path.exists():
-                return {}
-            return read_json(path, {str: metrics.RESULTS}, "remove it and run the pipeline again")
+            return metrics.load(self.run_dir.evaluation(name))
 
         masks = {}
         for step in range(1, steps + 1):

@@ -1,17 +1,21 @@
 """The whole method at a toy's size: its results, its reruns, and its phases one by one."""
 
 import ast
+import functools
 import json
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 from conftest import reader
+from PIL import Image
 
 from aepsl_tf import config, pipeline
-from aepsl_tf.data import records, runners
+from aepsl_tf.data import datasets, encoding, records, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import to_json, write_atomic
+from aepsl_tf.inference import panels
 from aepsl_tf.pipeline import Pipeline
 from aepsl_tf.run_dir import RunDir
 
@@ -93,7 +97,52 @@ def test_report_has_a_panel_for_every_class_of_the_split(finished, devkit):
     tags = (devkit / "image_labels.csv").read_text().splitlines()
     train = [line.split(",")[1].split() for line in tags if line.startswith("demo_train")]
     expected = {f"{name}.png" for names in train for name in names}
-    assert {p.name for p in finished.run_dir.report.iterdir()} == expected
+    assert {p.name for p in finished.run_dir.report.glob("*.png")} == expected
+
+
+def test_report_has_the_paper_s_figures(finished):
+    """Figures 5 and 6; what was over-erased may be nothing."""
+    names = {path.stem for path in (finished.run_dir.report / "figures").iterdir()}
+    assert {"loss", "worst", "best"} <= names <= {"loss", "worst", "best", "over_erased"}
+    with Image.open(finished.run_dir.report / "figures" / "worst.png") as picture:
+        assert picture.width > 3 * 180  # picture, prediction, truth
+
+
+def test_over_erased_is_what_saliency_calls_background(run_copy, read):
+    """A step that takes the salient part is none; one that takes the rest is, by its size."""
+    images = records.Family(run_copy.family("train", "images"))
+    ids, sizes = zip(*((r["image/id"], (r["image/height"], r["image/width"]))
+                       for r in images.read()), strict=True)  # fmt: skip
+    rows = {"saliency": [], 1: [], 2: []}
+    for number, (id_, (height, width)) in enumerate(zip(ids, sizes, strict=True)):
+        salient, one, two = np.zeros((3, height, width), np.uint8)
+        salient[:, : width // 2] = 255
+        one[:4, :4] = 255
+        two[:, : width // 2] = 255
+        if number in (3, 5):
+            two = 255 - two
+            two[:, -number:] = 0
+        rows["saliency"].append({"image/id": id_, "saliency/png": encoding.grey_png(salient)})
+        for step, region in ((1, one), (2, two)):
+            rows[step].append({"image/id": id_, "image/labels": [1],
+                               "regions/pngs": [encoding.grey_png(region)]})  # fmt: skip
+    for name, of_all in rows.items():
+        family = "regions" if name != "saliency" else name
+        folder = run_copy.regions(name) if name != "saliency" else run_copy.family("train", name)
+        shutil.rmtree(folder)
+        folder.mkdir()
+        records.write_family(folder, family, [len(ids)], lambda _, made=of_all: made)
+    labels = [row | {"image/labels": [1]} for row in images.read()]
+    shutil.rmtree(images.directory)
+    images.directory.mkdir()
+    records.write_family(images.directory, "images", [len(ids)], lambda _: labels,
+                         facts=images.facts)  # fmt: skip
+    decode = functools.partial(datasets.picture, fill=None)
+    lines = panels.over_erased(
+        run_copy, "train", 2, decode, run_copy.classes(), read(config.Report)
+    )
+    assert [line[0][0] for line in lines] == [ids[3], ids[5]]
+    assert [line[2][0].split(":")[0] for line in lines] == ["step 2", "step 2"]
 
 
 def test_rerun_makes_nothing_again(finished, read, monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 
 from aepsl_tf.classes import VOID
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import read_json
 
 
 def _count(truth, prediction, num_classes, image_id):
@@ -33,10 +34,21 @@ def _count(truth, prediction, num_classes, image_id):
     return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
 
 
+EXAMPLES = 8
+"""Images that results name as the best and the worst."""
 _SHARE = (float, None)
 RESULTS = {"images": int, "miou": _SHARE, "pixel_accuracy": _SHARE, "labelled_share": _SHARE,
-           "miou_void_wrong": _SHARE, "iou": {str: _SHARE}, "confusion": [[int]]}  # fmt: skip
+           "miou_void_wrong": _SHARE, "iou": {str: _SHARE}, "confusion": [[int]],
+           "worst?": [[object]], "best?": [[object]]}  # fmt: skip
 """The shape of `Confusion.results`, for `files.read_json`."""
+
+
+def load(path):
+    """An evaluation's results by name, as `evaluate` wrote them; none where there is no file."""
+    try:
+        return read_json(path, {str: RESULTS}, "remove it and evaluate again")
+    except FileNotFoundError:
+        return {}
 
 
 class Confusion:
@@ -46,11 +58,13 @@ class Confusion:
       counts: int64 `[num_classes, num_classes + 1]`: rows truth, columns prediction, the
         background included; the last column counts unlabelled pixels.
       images: how many were added.
+      worst, best: (mean IoU of an image's own classes, its id), ascending and descending.
     """
 
     def __init__(self, num_classes):
         self.counts = np.zeros((num_classes, num_classes + 1), np.int64)
         self.images = 0
+        self.worst, self.best = [], []
 
     def add(self, truth, prediction, image_id=""):
         """Counts one image.
@@ -60,8 +74,13 @@ class Confusion:
           prediction: integer `[H, W]` class ids; VOID is unlabelled.
           image_id: names the image in errors.
         """
-        self.counts += _count(truth, prediction, len(self.counts), image_id)
+        counts = _count(truth, prediction, len(self.counts), image_id)
+        self.counts += counts
         self.images += 1
+        score = _mean_of_true(counts)
+        if score is not None:
+            self.worst = sorted([*self.worst, (score, image_id)])[:EXAMPLES]
+            self.best = sorted([*self.best, (score, image_id)], reverse=True)[:EXAMPLES]
 
     def results(self, class_names):
         """The metrics, ready for JSON; shares are 0..1, and None where nothing was counted.
@@ -73,7 +92,8 @@ class Confusion:
           A dict. `iou` by class name, its mean `miou`, `pixel_accuracy` and `confusion` see
           labelled pixels only; `miou_void_wrong` counts an unlabelled pixel as a miss of its true
           class; `labelled_share` is the labelled part of the pixels with a truth. A class in
-          neither truth nor prediction has IoU None and no part in the mean.
+          neither truth nor prediction has IoU None and no part in the mean. `worst` and `best` are
+          [id, mean IoU of the objects that are in its truth] of some images that hold any.
         """
         confusion = self.counts[:, :-1]
         labelled = int(confusion.sum())
@@ -86,6 +106,8 @@ class Confusion:
             "miou_void_wrong": _mean(_iou(confusion, self.counts.sum(axis=1))),
             "iou": dict(zip(class_names, iou, strict=True)),
             "confusion": confusion.tolist(),
+            "worst": [[id_, score] for score, id_ in self.worst],
+            "best": [[id_, score] for score, id_ in self.best],
         }
 
 
@@ -94,6 +116,13 @@ def _iou(confusion, truths):
     hits = np.diag(confusion)
     unions = truths + confusion.sum(axis=0) - hits
     return [_share(hit, union) for hit, union in zip(hits, unions, strict=True)]
+
+
+def _mean_of_true(counts):
+    """The mean IoU of the objects in one image's truth, unlabelled pixels missed; None without."""
+    truths = counts.sum(axis=1)
+    iou = _iou(counts[:, :-1], truths)
+    return _mean([share for share, size in list(zip(iou, truths, strict=True))[1:] if size])
 
 
 def _share(part, whole):

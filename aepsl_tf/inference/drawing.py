@@ -112,6 +112,57 @@ def panel(rows, cell=180, title=""):
     return np.array(sheet)
 
 
+_LINES = ((214, 39, 40), (31, 119, 180), (44, 160, 44), (148, 103, 189), (255, 127, 14),
+          (23, 190, 207))  # fmt: skip
+
+
+def curves(series, title, across, size=(720, 420)):
+    """Lines over 1, 2, 3, … on white, with axes and a legend.
+
+    Args:
+      series: name → numbers; of different lengths if need be.
+      title: a heading.
+      across: what the horizontal axis counts.
+      size: (width, height) in pixels.
+
+    Returns:
+      uint8 `[height, width, 3]` RGB.
+    """
+    width, height = size
+    left, right, top, bottom = 60, 130, 44, 44
+    font, heading = ImageFont.load_default(size=13), ImageFont.load_default(size=17)
+    sheet = Image.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((left, 12), title, _INK, heading)
+    steps = max(map(len, series.values()))
+    high = max((max(numbers) for numbers in series.values()), default=1) or 1
+
+    def place(step, value):
+        x = left + (width - left - right) * (step - 1) / max(steps - 1, 1)
+        return x, height - bottom - (height - top - bottom) * value / high
+
+    for part in range(5):
+        value = high * part / 4
+        _, y = place(1, value)
+        draw.line([(left, y), (width - right, y)], (225, 225, 225))
+        draw.text((left - 8, y), f"{value:.3g}", _INK, font, anchor="rm")
+    for step in sorted({1, steps, *range(1, steps + 1, -(-steps // 10))}):
+        x, y = place(step, 0)
+        draw.text((x, y + 14), str(step), _INK, font, anchor="mm")
+    draw.text(((left + width - right) / 2, height - 10), across, _INK, font, anchor="mm")
+    for number, (name, numbers) in enumerate(series.items()):
+        colour = _LINES[number % len(_LINES)]
+        points = [place(step, value) for step, value in enumerate(numbers, start=1)]
+        draw.line(points, colour, width=3, joint="curve")
+        for x, y in points:
+            draw.ellipse([x - 3, y - 3, x + 3, y + 3], colour)
+        y = top + 20 * number
+        draw.line([(width - right + 16, y), (width - right + 36, y)], colour, width=3)
+        name = _shorten(name, font, right - 48)
+        draw.text((width - right + 42, y), name, _INK, font, anchor="lm")
+    return np.array(sheet)
+
+
 def _fit(picture, cell):
     """The picture scaled so that its longer side is `cell`."""
     scale = cell / max(picture.shape[:2])

@@ -3,13 +3,15 @@
 Rows, pictures and masks go by the image's position in its split. Each family is read once.
 """
 
+import functools
+
 import numpy as np
 
-from aepsl_tf.data import encoding, geometry
+from aepsl_tf.data import datasets, encoding, geometry, records
 from aepsl_tf.inference import drawing
 from aepsl_tf.inference.over_split import Reader
 from aepsl_tf.inference.predictor import Predictor
-from aepsl_tf.mining import heatmaps
+from aepsl_tf.mining import heatmaps, pseudo_masks, regions
 
 
 def choose(images, num_classes, count):
@@ -86,3 +88,80 @@ def lines(rows, decode, heats, masks, palette, pixel_limit):
         return row, line
 
     return {index: line_of(index, row) for index, row in rows.items()}
+
+
+_SHOWN = 8  # lines of a figure
+
+
+def over_erased(run_dir, split, steps, decode, classes, settings):
+    """What later steps mined that saliency calls background, the largest first (Figure 5 b).
+
+    Tags and saliency decide, no ground truth.
+
+    Args:
+      decode: row → uint8 `[H, W, 3]` tensor.
+      settings: `background_threshold`s and `pixel_limit`.
+
+    Returns:
+      Lines for `drawing.panel`: the picture, what was mined before, and what the step took.
+    """
+    families = [records.Family(run_dir.family(split, name)) for name in ("images", "saliency")]
+    mined, found = regions.families(run_dir, steps), []
+    for position, (image, saliency, *rows) in enumerate(records.read_rows([*families, *mined])):
+        low = pseudo_masks.background_threshold(image["image/labels"], classes, settings)
+        background = encoding.read_grey_png(saliency["saliency/png"]) / 255.0 < low
+        for step in range(2, steps + 1):
+            before, after = regions.union(rows[: step - 1]), regions.union(rows[:step])
+            for label, old, new in zip(image["image/labels"], before, after, strict=True):
+                fresh = new & ~old
+                wrong = np.count_nonzero(fresh & background)
+                if 2 * wrong > np.count_nonzero(fresh):
+                    found.append((wrong / background.size, position, step, label))
+    # The worst step of an image is enough.
+    worst = {}
+    for share, position, step, label in sorted(found, reverse=True):
+        worst.setdefault(position, (share, step, label))
+    worst = dict(list(worst.items())[:_SHOWN])
+    images, *several = (rows_of(family, worst) for family in (families[0], *mined))
+    lines = []
+    for position, (share, step, label) in worst.items():
+        row = images[position]
+        picture = geometry.limited(decode(row)[None], settings.pixel_limit)[0].numpy()
+        steps_of = [of_step[position] for of_step in several[:step]]
+        place = row["image/labels"].index(label)
+        old = regions.union(steps_of[:-1])[place]
+        new = regions.union(steps_of)[place] & ~old
+        name = classes.all_names()[label]
+        line = [(row["image/id"], picture)]
+        for title, region in (("mined before", old), (f"step {step}: {share:.0%}, {name}", new)):
+            mask = np.where(region, label, 0).astype(np.uint8)
+            mask = encoding.resize_mask(mask, *picture.shape[:2])
+            line.append((title, drawing.overlay(picture, mask, classes.palette())))
+        lines.append(line)
+    return lines
+
+
+def examples(model, images, truth, named, palette, settings):
+    """Pictures that an evaluation named, what a segmenter says of them and the truth (Figure 6).
+
+    Args:
+      images, truth: families of one split.
+      named: [[id, mean IoU]].
+
+    Returns:
+      Lines for `drawing.panel`.
+    """
+    places = {id_: number for number, (id_, _) in enumerate(named)}
+    rows = {i: row for i, row in enumerate(images.read()) if row["image/id"] in places}
+    decode = functools.partial(datasets.picture, fill=datasets.fill_pixel(images))
+    predicted = predictions_of(model, rows, decode, settings)
+    true, lines = masks_of(truth, rows), {}
+    for index, row in rows.items():
+        picture = geometry.limited(decode(row)[None], settings.pixel_limit)[0].numpy()
+        id_, iou = named[places[row["image/id"]]]
+        line = [(id_, picture)]
+        for title, mask in ((f"IoU {iou:.2f}", predicted[index]), ("truth", true[index])):
+            mask = encoding.resize_mask(mask, *picture.shape[:2])
+            line.append((title, drawing.overlay(picture, mask, palette)))
+        lines[places[id_]] = line
+    return [lines[place] for place in sorted(lines)]

@@ -64,6 +64,18 @@ def load(folder):
     return model
 
 
+def history(folder):
+    """Mean logs an epoch, as `save` wrote them.
+
+    Raises:
+      InputError: there are none, or they are damaged.
+    """
+    try:
+        return read_json(folder / "history.json", [{str: float}], "train the model again")
+    except FileNotFoundError:
+        raise InputError(f"{folder} holds no trained model: train it first") from None
+
+
 def load_weights(model, folder):
     """Fills a model from a model folder of the same shape.
 

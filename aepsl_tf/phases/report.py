@@ -1,4 +1,5 @@
-"""One panel of pictures a class: image, heatmap and erased image per step, S, prediction, truth.
+"""Panels of pictures: a class's images with heatmaps per step, S, prediction and truth; the loss of
+each step; what was over-erased; the best and the worst of validation.
 
 python -m aepsl_tf.phases.report --run_dir=RUN
 """
@@ -7,6 +8,7 @@ import functools
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import datasets, encoding, records
+from aepsl_tf.evaluation import metrics
 from aepsl_tf.files import safe_name
 from aepsl_tf.inference import drawing, panels
 from aepsl_tf.models import model_dir
@@ -16,7 +18,12 @@ _MODELS = ("psl_plus_plus_2", "psl_plus_plus", "psl", "no_psl", "supervised")
 
 
 def run(settings, run_dir, workers=0):
-    """Writes RUN/report/CLASS.png from what the run has finished; see `config.Report`."""
+    """Writes RUN/report from what the run has finished; see `config.Report`.
+
+    CLASS.png, and in `figures`: `loss.png` (Figure 5 a), `over_erased.png` (Figure 5 b: regions of
+    later steps that saliency calls background; no ground truth is read for it), and, of a
+    validation split with truth, `worst.png` and `best.png` (Figure 6).
+    """
     del workers
     split, steps = settings.train_split, 0
     while run_dir.is_current(f"mine_regions/step_{steps + 1}"):
@@ -25,11 +32,14 @@ def run(settings, run_dir, workers=0):
     masks = _masks_key(run_dir, steps)
     truth_key = f"write_voc/{split}/ground_truth"
     has_truth = run_dir.entry(truth_key) is not None
+    measured = f"evaluate/{model}" if model and run_dir.is_current(f"evaluate/{model}") else None
     inputs = [f"write_voc/{split}", *(f"train_classifier/step_{s}" for s in range(1, steps + 1)),
               *(f"mine_regions/step_{s}" for s in range(1, steps + 1)),
               *([masks] if masks else []),
               *([f"train_segmenter/{model}"] if model else []),
-              *([truth_key] if has_truth else [])]  # fmt: skip
+              *([f"write_saliency/{split}"] if steps > 1 else []),
+              *([truth_key] if has_truth else []),
+              *([measured] if measured else [])]  # fmt: skip
 
     def work(partial):
         model_dir.start_over(settings)
@@ -62,6 +72,39 @@ def run(settings, run_dir, workers=0):
             if of_class:
                 panel = drawing.panel(of_class[: settings.panel_images], title=names[class_id])
                 (partial / f"{safe_name(names[class_id])}.png").write_bytes(encoding.rgb_png(panel))
+        for name, picture in figures(classes, images, decode).items():
+            (partial / "figures").mkdir(exist_ok=True)
+            (partial / "figures" / f"{name}.png").write_bytes(encoding.rgb_png(picture))
+
+    def figures(classes, images, decode):
+        """Name → picture."""
+        drawn = {}
+        if steps:
+            losses = {
+                f"step {step}": [logs["loss"] for logs in model_dir.history(
+                    run_dir.classifier(step))] for step in range(1, steps + 1)
+            }  # fmt: skip
+            drawn["loss"] = drawing.curves(losses, "Loss of M_t", "epoch")
+        if steps > 1:
+            rows = panels.over_erased(run_dir, split, steps, decode, classes, settings)
+            if rows:
+                drawn["over_erased"] = drawing.panel(
+                    rows, title="Over-erased: mined by a later step, background by saliency"
+                )
+        if measured:
+            entry = run_dir.entry(measured)
+            known = metrics.load(run_dir.evaluation(model))[model]
+            family = records.Family(run_dir.family(entry["config"]["split"], "images"))
+            truth = records.Family(run_dir.ground_truth(entry["config"]["split"], "report"))
+            network = model_dir.load(run_dir.model(model))
+            for name in ("worst", "best"):
+                rows = panels.examples(
+                    network, family, truth, known.get(name, []), classes.palette(), settings
+                )
+                if rows:
+                    title = f"{name.capitalize()} of {family.images} by {model}"
+                    drawn[name] = drawing.panel(rows, title=title)
+        return drawn
 
     run_dir.phase("report", settings, inputs, run_dir.report, work)
 

@@ -7,7 +7,7 @@ import pytest
 
 from aepsl_tf.classes import VOID
 from aepsl_tf.errors import InputError
-from aepsl_tf.evaluation.metrics import Confusion, Saliency, object_shares
+from aepsl_tf.evaluation.metrics import EXAMPLES, Confusion, Saliency, object_shares
 
 NAMES = ("background", "cat", "dog")
 
@@ -113,7 +113,8 @@ def test_pixels_are_summed_over_images_before_dividing():
         confusion.add(truth, prediction, "some id")
     truths, predictions = (np.concatenate(masks) for masks in zip(*pairs, strict=True))
     whole = results(truths, predictions, "abcd")
-    assert confusion.results("abcd") == {**whole, "images": 3}
+    own = {"images": 3, "worst": [], "best": []}  # of images apart
+    assert confusion.results("abcd") | {"worst": [], "best": []} == whole | own
 
 
 def test_results_survive_json():
@@ -205,3 +206,27 @@ def test_object_shares_by_hand():
     shares = object_shares(confusion.results(["background", "a", "b"])["confusion"])
     assert shares == [0.5, 0.5]
     assert object_shares(np.zeros((3, 3), int)) == [0.0, 0.0]
+
+
+def test_the_best_and_the_worst_images_by_hand():
+    """Mean IoU of an image's own objects; one without any is neither."""
+    confusion = Confusion(3)
+    truth = np.uint8([[1, 1, 2, 0]])
+    for id_, prediction in (("half", [[1, 0, 2, 0]]), ("whole", truth), ("none", [[0, 0, 0, 0]]),
+                            ("unlabelled", [[1, 255, 255, 0]])):  # fmt: skip
+        confusion.add(truth, np.uint8(prediction), id_)
+    confusion.add(np.uint8([[0, 0, 255, 0]]), np.uint8([[1, 1, 1, 1]]), "background")
+    found = confusion.results(["background", "a", "b"])
+    assert found["worst"] == [["none", 0.0], ["unlabelled", 0.25], ["half", 0.75], ["whole", 1.0]]
+    assert found["best"] == found["worst"][::-1]
+
+
+def test_only_so_many_are_named():
+    confusion = Confusion(2)
+    for i in range(30):
+        prediction = np.zeros((1, 40), np.uint8)
+        prediction[0, : i + 1] = 1
+        confusion.add(np.ones((1, 40), np.uint8), prediction, f"i{i}")
+    found = confusion.results(["background", "a"])
+    assert [id_ for id_, _ in found["worst"]] == [f"i{i}" for i in range(EXAMPLES)]
+    assert [id_ for id_, _ in found["best"]] == [f"i{29 - i}" for i in range(EXAMPLES)]

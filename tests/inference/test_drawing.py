@@ -8,6 +8,7 @@ import pytest
 from aepsl_tf.classes import VOC, VOID
 from aepsl_tf.errors import InputError
 from aepsl_tf.inference.drawing import (
+    curves,
     heatmap_overlay,
     overlay,
     panel,
@@ -82,3 +83,18 @@ def test_panel_fits_ragged_rows_and_shows_every_picture():
 def test_panel_without_pictures_is_an_empty_sheet():
     assert (panel([]) == 255).all()
     assert (panel([[]]) == 255).all()
+
+
+def test_curves_rise_where_the_numbers_do():
+    """Axes from 0 to the largest number."""
+    rising = curves({"a": [0.0, 1.0, 2.0]}, "t", "epoch", size=(400, 300))
+    assert rising.shape == (300, 400, 3)
+    line = (rising == (214, 39, 40)).all(-1)
+    rows, columns = np.nonzero(line[:, : 400 - 130])
+    first, last = rows[columns == columns.min() + 3], rows[columns == columns.max() - 3]
+    assert first.min() > 240 and last.max() < 60
+
+
+def test_curves_of_one_number_and_of_different_lengths():
+    curves({"a": [0.0]}, "t", "epoch")
+    curves({"a": [1.0], "b": [0.5, 0.25]}, "t" * 300, "epoch")
