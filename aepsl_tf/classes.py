@@ -126,8 +126,14 @@ class ClassSet:
           InputError: something else, with `where`.
         """
         rows = [{"name": row} if isinstance(row, str) else row for row in rows]
-        colors = voc_palette()[1:].tolist()
         try:
+            taken = [row["color"] for row in rows if "color" in row]
+            free = [color for color in voc_palette()[1:].tolist() if color not in taken]
+            colors = voc_palette()[1:].tolist()
+            # One by position where that is free, so that a list keeps its colours.
+            colors = [
+                c if c not in taken else free[-1 - i] for i, c in enumerate(colors[: len(rows)])
+            ]
             for row, color in zip(rows, colors, strict=False):
                 if not isinstance(row["name"], str) or row.keys() - {"name", "color", "indoor"}:
                     raise TypeError(f"found {str(row)[:100]}")
@@ -155,6 +161,14 @@ class ClassSet:
     def load(cls, path):
         """The class set in a JSON file, or in a text file of one name a line."""
         text = read_text(path).strip()
+        try:
+            return cls._of_text(text, path)
+        except InputError as error:
+            told = str(error)
+            raise InputError(told if str(path) in told else f"{path}: {told}") from None
+
+    @classmethod
+    def _of_text(cls, text, path):
         if not text.startswith(("[", "{")):
             return cls.of_names([line.strip() for line in text.split("\n") if line.strip()])
         try:

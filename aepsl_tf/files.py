@@ -7,6 +7,7 @@ import fcntl
 import functools
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
@@ -107,7 +108,9 @@ def read_json(path, shape, advice):
       FileNotFoundError: it is not there.
     """
     try:
-        value = json.loads(pathlib.Path(path).read_bytes(), parse_constant=_refuse_constant)
+        value = json.loads(
+            pathlib.Path(path).read_bytes(), parse_constant=_refuse, parse_float=_finite
+        )
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -120,8 +123,13 @@ def read_json(path, shape, advice):
     return value
 
 
-def _refuse_constant(name):
+def _refuse(name):
     raise ValueError(f"{name} is no number")
+
+
+def _finite(text):
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)
 
 
 _NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false",
@@ -154,9 +162,14 @@ def _misfit(value, shape, where):
     return None
 
 
+def _below(where, name):
+    name = name if name.isprintable() else repr(name)
+    return f"{where}.{name}".lstrip(".")[:200]
+
+
 def _misfit_of_fields(value, shape, where):
     if str in shape:
-        found = (_misfit(one, shape[str], f"{where}.{name}"[:200]) for name, one in value.items())
+        found = (_misfit(one, shape[str], _below(where, name)) for name, one in value.items())
         return next(filter(None, found), None)
     known = {name.removesuffix("?"): (one, name[-1] == "?") for name, one in shape.items()}
     for name in value.keys() - known.keys():
@@ -165,7 +178,7 @@ def _misfit_of_fields(value, shape, where):
         if name not in value:
             if not optional:
                 return f"expected {name!r} at {where or 'its top'}"
-        elif found := _misfit(value[name], one, f"{where}.{name}".lstrip(".")):
+        elif found := _misfit(value[name], one, _below(where, name)):
             return found
     return None
 
@@ -212,6 +225,8 @@ def _decoded(data):
         half = data[first::2]
         if len(data) % 2 == 0 and half and half.count(0) > 0.7 * len(half):
             return data.decode(encoding, "replace"), encoding
+    with contextlib.suppress(UnicodeDecodeError):  # Windows' Latin-1, whose quotes are no controls
+        return data.decode("cp1252"), "latin-1"
     return data.decode("latin-1"), "latin-1"
 
 

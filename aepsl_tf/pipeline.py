@@ -5,6 +5,7 @@ python -m aepsl_tf.pipeline --flagfile=flags/voc2012.flags --run_dir=RUN --voc_r
 Phases that are finished are skipped, so a killed run goes on where it stopped.
 """
 
+import pathlib
 import types
 import typing
 
@@ -26,6 +27,7 @@ from aepsl_tf.phases import (
     train_classifier,
     train_segmenter,
 )
+from aepsl_tf.training import train
 from data_prep import sources, write_erased, write_saliency, write_voc
 
 _SEGMENTERS = ("no_psl", "psl", "psl_plus_plus", "psl_plus_plus_2", "supervised")
@@ -251,14 +253,45 @@ class Pipeline:
         self._walk(look)
         return plan
 
+    def check(self):
+        """Refuses, before anything is made, what a later phase would: bad settings of any of them,
+        and of those that are not finished files and tags, as far as nothing need be decoded.
+        """
+        classes, untagged = None, ()
+        for step in self.steps():
+            if not self.run_dir.chief or self.run_dir.entry(step.keys[0]):
+                continue
+            settings = step.settings
+            if step.phase is write_voc:
+                found = write_voc.check(settings)
+                if settings.split == self.settings.train_split:
+                    classes, untagged = found
+                    if untagged and settings.untagged == "refuse":
+                        raise InputError(
+                            f"{settings.split}: {len(untagged)} pictures have no tag, the first is "
+                            f"{untagged[0]}: nothing can be learned from them; give --labels_csv"
+                        )
+            elif step.phase is write_saliency:
+                write_saliency.check(settings)
+            elif isinstance(settings, config.Network):
+                if not (settings.is_word("weights") or pathlib.Path(settings.weights).is_file()):
+                    raise InputError(f"--weights={settings.weights}: no such file")
+                if settings.label_loss == "softmax" and getattr(settings, "psl", "") != "none":
+                    if classes and len(classes) == 1:
+                        raise InputError(train.ONE_CLASS)
+                    if untagged:
+                        raise InputError(
+                            f"{self.settings.train_split}: {len(untagged)} pictures have no tag: "
+                            "--label_loss=softmax cannot learn from them; give --label_loss=sigmoid"
+                        )
+
     def run(self):
         """All of it. Returns the summary."""
+        self.check()
         if self.settings.dry_run:
             for key, finished in self.plan().items():
                 print(f"{'finished' if finished else 'to do':9} {key}")
             return None
-        for _ in self.steps():  # a bad setting of the last phase ends the run before the first
-            pass
         with self.run_dir.locked():
             if self.run_dir.chief:  # until there is another, no summary is this run's
                 (self.run_dir.root / "summary.json").unlink(missing_ok=True)

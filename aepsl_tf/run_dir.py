@@ -26,7 +26,6 @@ from aepsl_tf.files import (
     read_json,
     remove_at_once,
     sealed,
-    to_json,
     write_atomic,
 )
 
@@ -275,17 +274,19 @@ class RunDir:
         if not path.exists():
             raise InputError(f"{path} is not there: write the training images first "
                              f"({_command('write_voc')})")  # fmt: skip
-        return ClassSet.load(path)
+        shape = ({"classes": [object]}, [object])  # older versions wrote the list alone
+        found = read_json(path, shape, "write the run's splits again")
+        return ClassSet.from_json(found["classes"] if isinstance(found, dict) else found, path)
 
     def fix_classes(self, classes):
         """Records the run's classes; a later split must bring the same."""
         path = self._classes_path
         if path.exists():
-            if ClassSet.load(path) == classes:
+            if self.classes() == classes:
                 return
             raise InputError(f"{path} holds other classes than this split: use another --run_dir")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, to_json(classes.to_json()))
+        write_atomic(path, sealed({"classes": classes.to_json()}))
 
     # ---------------------------------------------------------------------------- the manifest
 
@@ -302,7 +303,7 @@ class RunDir:
                 "/"
             ):
                 raise InputError(
-                    f"{self._manifest_path}: {key}: its output lies elsewhere: {advice}"
+                    f"{self._manifest_path}: {key!r}: its output lies elsewhere: {advice}"
                 )
         return manifest
 

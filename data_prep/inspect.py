@@ -51,7 +51,7 @@ def look(settings, run_dir, workers=0):
       settings: anything with a train_split and a val_split.
 
     Returns:
-      {split: counts, "twins": [[id, id]], "advice": [sentence]}.
+      {"splits": split → counts, "twins": [[id, id]], "advice": [sentence]}.
     """
     splits = {
         split: records.Family(run_dir.family(split, "images"))
@@ -65,10 +65,12 @@ def look(settings, run_dir, workers=0):
         )
     names = run_dir.classes().all_names()
     seen = {split: _seen(family, workers) for split, family in splits.items()}
-    summary = {split: _counts(found, names) for split, found in seen.items()}
-    summary["twins"] = _twins(*seen.values()) if len(seen) == 2 else []
+    summary = {
+        "splits": {split: _counts(found, names) for split, found in seen.items()},
+        "twins": _twins(*seen.values()) if len(seen) == 2 else [],
+    }
     summary["advice"] = advice(summary, settings.train_split)
-    _print(summary, list(seen), names)
+    _print(summary, names)
     return summary
 
 
@@ -159,7 +161,7 @@ def _twins(train, val):
 def advice(summary, train_split):
     """Sentences that say what to do."""
     said = []
-    counts = summary.get(train_split)
+    counts = summary["splits"].get(train_split)
     if counts:
         never = [name for name, count in counts["tags"].items() if count == 0]
         few = {name: n for name, n in counts["tags"].items() if 0 < n < FEW}
@@ -185,8 +187,8 @@ def advice(summary, train_split):
                 f"Every picture has {_listed(whole)}: add pictures without, or nothing tells it "
                 "from the background."
             )
-    for split, of_split in summary.items():
-        if isinstance(of_split, dict) and of_split["suspicious"]:
+    for split, of_split in summary["splits"].items():
+        if of_split["suspicious"]:
             some = list(of_split["suspicious"].items())
             said.append(
                 f"{split}: {len(some)} pictures are odd, such as {some[0][0]} ({some[0][1]}): look "
@@ -205,19 +207,20 @@ def _listed(names):
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-def _print(summary, splits, names):
+def _print(summary, names):
+    splits = summary["splits"]
     tables.show(
         ["tag", *(f"{split}{what}" for split in splits for what in ("", ", alone"))],
         [
-            [name, *(str(summary[s][what][name]) for s in splits for what in ("tags", "alone"))]
+            [name, *(str(splits[s][what][name]) for s in splits for what in ("tags", "alone"))]
             for name in names[1:]
         ],
     )
-    rows = [["pictures", *(str(summary[s]["images"]) for s in splits)],
-            ["without a tag", *(str(summary[s]["untagged"]) for s in splits)],
+    rows = [["pictures", *(str(splits[s]["images"]) for s in splits)],
+            ["without a tag", *(str(splits[s]["untagged"]) for s in splits)],
             ["megapixels, least; median; most",
-             *("; ".join(f"{m:g}" for m in summary[s]["megapixels"]) for s in splits)],
-            ["converted", *(_listed([f"{n} ({c})" for n, c in summary[s]["converted"].items()]) or
+             *("; ".join(f"{m:g}" for m in splits[s]["megapixels"]) for s in splits)],
+            ["converted", *(_listed([f"{n} ({c})" for n, c in splits[s]["converted"].items()]) or
                             "none" for s in splits)]]  # fmt: skip
     tables.show(["", *splits], rows)
     for sentence in summary["advice"]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import re
 
 import numpy as np
 from absl import logging
@@ -22,7 +23,8 @@ class Masks:
 
     Attributes:
       num_classes: C; ids are 0..C and 255.
-      colors: {what they are called: {(r, g, b): id}}, tried in this order.
+      colors: {what they are called: {(r, g, b): id}}; None in place of an id where two share a
+        colour. A mask's must be those of one of them, and mean the same in all that have them.
       max_pixels: --max_pixels.
     """
 
@@ -33,18 +35,18 @@ class Masks:
     @classmethod
     def of(cls, folder, classes, max_pixels):
         """For a folder of masks; CVAT's `labelmap.txt`, in it or beside it, counts."""
-        colors = {}
         for path in (
             pathlib.Path(folder) / "labelmap.txt",
             pathlib.Path(folder).parent / "labelmap.txt",
         ):
             if path.is_file():
-                colors[str(path)] = _labelmap(path, classes)
-                break
-        base = {(0, 0, 0): BACKGROUND, _CREAM: VOID}
-        own = {tuple(c): id_ for id_, c in enumerate(classes.colors, start=1)}
-        voc = {tuple(map(int, c)): id_ for id_, c in enumerate(voc_palette()[: len(classes) + 1])}
-        colors |= {"the classes' colours": base | own, "VOC's colours": base | voc}
+                return cls(len(classes), {str(path): _labelmap(path, classes)}, max_pixels)
+        base = [((0, 0, 0), BACKGROUND), (_CREAM, VOID)]
+        own = [(tuple(c), id_) for id_, c in enumerate(classes.colors, start=1)]
+        voc = [(tuple(map(int, c)), id_) for id_, c in enumerate(voc_palette()[: len(classes) + 1])]
+        colors = {
+            "the classes' colours": _table(base + own), "VOC's colours": _table(base + voc[1:])
+        }  # fmt: skip
         return cls(len(classes), colors, max_pixels)
 
     def read(self, path, picture):
@@ -95,11 +97,22 @@ class Masks:
         packed = pixels.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
         seen, index = np.unique(packed, return_inverse=True)
         seen = [(int(c) >> 16, int(c) >> 8 & 255, int(c) & 255) for c in seen]
-        for ids in self.colors.values():
-            if all(color in ids for color in seen):
-                return np.array([ids[color] for color in seen], np.uint8)[index].reshape(
-                    packed.shape
+        fitting = {
+            name: np.array([ids[color] for color in seen], np.uint8)
+            for name, ids in self.colors.items()
+            if all(ids.get(color) is not None for color in seen)
+        }
+        if fitting:
+            first, *others = fitting.values()
+            if any((other != first).any() for other in others):
+                raise InputError(
+                    f"{path}: its colours mean one thing by {' and another by '.join(fitting)}: "
+                    "give a labelmap.txt beside the masks"
                 )
+            return first[index].reshape(packed.shape)
+        for name, ids in self.colors.items():
+            if twice := [color for color in seen if color in ids and ids[color] is None]:
+                raise InputError(f"{path}: {twice[0]} is the colour of two classes by {name}")
         name, ids = max(self.colors.items(), key=lambda item: sum(c in item[1] for c in seen))
         color = next(color for color in seen if color not in ids)
         raise InputError(
@@ -108,8 +121,7 @@ class Masks:
         )
 
     def _fitted(self, mask, path, picture):
-        size, turned = _size_of(picture)
-        raw = size[::-1] if turned >= 5 else size
+        size, raw, turned = _size_of(picture)
         if mask.shape == size:
             return mask
         if mask.shape == raw:  # drawn on the pixels as the camera wrote them
@@ -121,49 +133,59 @@ class Masks:
 
 
 def _size_of(picture):
-    """((H, W) of the upright picture, EXIF orientation), by its header."""
+    """((H, W) of the upright picture, of the pixels as they lie, EXIF orientation)."""
     try:
-        with Image.open(picture) as opened:
+        with Image.open(picture, formats=encoding.FORMATS) as opened:
             turned, (width, height) = encoding.orientation(opened), opened.size
+            if opened.format == "TIFF" and turned >= 5:  # which Pillow turns by itself
+                width, height = height, width
     except Exception:  # whoever reads it as a picture says what is wrong
         raise InputError(f"{picture}: not a readable picture; replace or leave out") from None
-    return ((width, height) if turned >= 5 else (height, width)), turned
+    raw = height, width
+    return (raw[::-1] if turned >= 5 else raw), raw, turned
+
+
+def _table(pairs):
+    """Colour → id, None where two ids share it."""
+    found = {}
+    for color, id_ in pairs:
+        found[color] = id_ if found.get(color, id_) == id_ else None
+    return found
 
 
 def _labelmap(path, classes):
     """Colours of CVAT's labelmap.txt: `name:r,g,b:parts:actions` a line."""
-    found = {}
+    found = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        try:
-            name, color, *_ = line.split(":")
-            color = tuple(int(part) for part in color.split(","))
-            if len(color) != 3 or not all(0 <= part <= 255 for part in color):
-                raise ValueError
-        except ValueError:
-            raise InputError(f"{path}: line {number}: expected `name:r,g,b::`") from None
+        parts = re.fullmatch(r"(.+?):(\d+),(\d+),(\d+)(:.*)?", line.strip())
+        color = tuple(int(part) for part in parts.groups()[1:4]) if parts else ()
+        if not parts or max(color) > 255:
+            raise InputError(f"{path}: line {number}: expected `name:r,g,b::`")
+        name = parts[1].strip()
         known = {"background": BACKGROUND, "void": VOID, "ignore": VOID}.get(name.casefold())
         id_ = tags.find(name, classes) if known is None else known
         if id_ is not None:
-            found[color] = id_
-    return found
+            found.append((color, id_))
+    return _table(found)
 
 
-def warn_of_palette(path, classes):
-    """A word in the log where a palette mask's colours are not those of the classes it holds."""
-    with Image.open(path) as picture:
-        if picture.mode != "P":
+def warn_of_palette(paths, classes):
+    """A word in the log where palette masks' colours are not those of the classes they hold."""
+    for path in paths:
+        with Image.open(path, formats=["PNG"]) as picture:
+            if picture.mode != "P":
+                continue
+            palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)
+            used = [int(i) for i in np.unique(np.asarray(picture))]
+        used = [i for i in used if 0 < i <= min(len(classes), len(palette) - 1)]
+        other = [i for i in used if tuple(palette[i]) != tuple(classes.colors[i - 1])]
+        grey = all(len(set(color)) == 1 for color in palette[used].tolist())
+        if other and not grey:
+            logging.warning(
+                "%s: its palette paints id %d %s, the classes say %s is %s: are the ids those of "
+                "--classes_file?", path, other[0], tuple(palette[other[0]].tolist()),
+                classes.names[other[0] - 1], classes.colors[other[0] - 1],
+            )  # fmt: skip
             return
-        palette = np.array(picture.getpalette("RGB")).reshape(-1, 3)
-        used = [int(i) for i in np.unique(np.asarray(picture)) if 0 < i <= len(classes)]
-    other = [
-        i for i in used if i < len(palette) and tuple(palette[i]) != tuple(classes.colors[i - 1])
-    ]
-    grey = all(len(set(color)) == 1 for color in palette[used].tolist())
-    if other and not grey:
-        logging.warning(
-            "%s: its palette paints id %d %s, the classes say %s is %s: are the ids those of "
-            "--classes_file?", path, other[0], tuple(palette[other[0]].tolist()),
-            classes.names[other[0] - 1], classes.colors[other[0] - 1],
-        )  # fmt: skip

@@ -5,13 +5,14 @@ import os
 import pathlib
 import sys
 
+from absl import logging
+
 from aepsl_tf.classes import VOC, ClassSet
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import Content
 from data_prep import lists, tags
+from data_prep.lists import PICTURES
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-"""Suffixes of pictures, in any case."""
 _MASK_FOLDER = "SegmentationClass"
 
 
@@ -27,15 +28,26 @@ class _Files:
       folder: a path; where there is none, there are no files.
       suffixes: of the files that count, in lower case.
       ids: those that are asked for; None for all.
+      without: a folder below that is another's.
     """
 
-    def __init__(self, folder, suffixes, ids=None):
+    def __init__(self, folder, suffixes, ids=None, without=""):
         self.folder, self._suffixes = pathlib.Path(folder), suffixes
         # A million ids are there once: these keys are the caller's own, and suffixes are shared.
         self._found = {} if ids is None else dict.fromkeys(ids)
         self._others = {}  # second files of one id
-        for below, folders, names in os.walk(folder):
-            folders.sort()
+        seen = set()
+        for below, folders, names in os.walk(folder, followlinks=True):
+            if (real := os.path.realpath(below)) in seen:  # a link back
+                folders.clear()
+                continue
+            seen.add(real)
+            # Hidden ones, and what archives from a Mac bring, are nobody's pictures.
+            folders[:] = sorted(
+                name for name in folders
+                if not name.startswith(".") and name != "__MACOSX"
+                and not (without and os.path.abspath(os.path.join(below, name)) == without)
+            )  # fmt: skip
             prefix = os.path.relpath(below, folder).replace(os.sep, "/") + "/"
             for name in sorted(names):
                 stem, suffix = os.path.splitext(name)
@@ -121,7 +133,14 @@ class _Source:
 
     def refuse_missing(self, truth=False):
         """Refuses a split, or its ground truth, that cannot be written for want of files."""
+        given = self.settings
+        if given.images_dir and given.voc_root:
+            raise InputError("--images_dir and --voc_root are two sources of pictures: give one")
+        if given.masks_dir and not self.masks.is_dir():
+            raise InputError(f"--masks_dir={given.masks_dir}: no such folder")
         self._refuse_missing()
+        if not self.ids:
+            raise InputError(f"{given.split}: no picture is in this split")
         self._needed(self._pictures, self.ids, self._pictures.folder)
         if self.tags_from == "masks" or self.has_truth or truth:
             hint = ", or give another --tags_from" if self.tags_from == "masks" else ""
@@ -134,7 +153,8 @@ class _Source:
                 raise InputError(
                     "--tags_from=csv needs --labels_csv=FILE with columns image,labels"
                 )
-            return tags.from_csv(self.settings.labels_csv, self.ids, classes)
+            lenient = self.settings.untagged != "refuse"
+            return tags.from_csv(self.settings.labels_csv, self.ids, classes, lenient)
         if self.tags_from == "none":
             return {id_: [] for id_ in self.ids}
         return self._own_tags(classes)
@@ -166,7 +186,7 @@ class Devkit(_Source):
         self.root = pathlib.Path(settings.voc_root)
         self._list = _list_of(settings, self.root)
         self._classes = pathlib.Path(settings.classes_file or self.root / "classes.json")
-        self.ids = lists.read(self._list) if self._list.is_file() else []
+        self.ids = _names(lists.read(self._list), self.root) if self._list.is_file() else []
         self._pictures = _Files(self.root / "JPEGImages", PICTURES, self.ids)
         self._xml = _Files(self.root / "Annotations", (".xml",), self.ids)
         super().__init__(settings, before)
@@ -263,6 +283,15 @@ def _list_of(settings, root):
     return own / here if not here.exists() and (own / here).exists() else here
 
 
+def _names(ids, root):
+    """Ids of a list of paths to folders that a devkit has not below JPEGImages: the names alone."""
+    names = [id_.rpartition("/")[2] for id_ in ids]
+    foreign = all(
+        "/" in id_ and not (root / "JPEGImages" / id_).parent.is_dir() for id_ in ids[:100]
+    )
+    return names if foreign and len({*names}) == len(ids) else ids
+
+
 class Folder(_Source):
     """One split of a folder of pictures; ids are their paths below it, without suffix.
 
@@ -272,7 +301,8 @@ class Folder(_Source):
 
     def __init__(self, settings, before=None):
         self.root = pathlib.Path(settings.images_dir)
-        self._pictures = _Files(self.root, PICTURES)
+        masks = os.path.abspath(settings.masks_dir) if settings.masks_dir else ""
+        self._pictures = _Files(self.root, PICTURES, without=masks)
         self._every = list(self._pictures)
         self._list = pathlib.Path(settings.ids_file) if settings.ids_file else None
         if self._list is not None:
@@ -287,7 +317,7 @@ class Folder(_Source):
     @staticmethod
     def _split_of(id_, settings):
         """By a digest of the name, so that pictures which are added move none."""
-        number = int.from_bytes(hashlib.sha256(id_.encode()).digest()[:4], "big") / 2**32
+        number = int.from_bytes(hashlib.sha256(os.fsencode(id_)).digest()[:4], "big") / 2**32
         return settings.val_split if number < settings.val_share else settings.train_split
 
     def _masks_folder(self):
@@ -310,12 +340,27 @@ class Folder(_Source):
                 f"--images_dir={self.root}: holds no picture ({', '.join(PICTURES)}), in no "
                 "sub-folder either"
             )
+        if self._list is not None and self.settings.val_share:
+            raise InputError(
+                "--ids_file and --val_share both say which pictures are trained on: give one"
+            )
         for id_ in self.ids:
             if wrong := lists.wrong_in(id_):
                 raise InputError(f"{self.root}: {id_!r} can be no image's name: {wrong}")
         if self.tags_from == "xml":
             raise InputError("--tags_from=xml is of a devkit; a folder's tags come from a CSV file")
         self.classes()
+
+    def tags(self, classes):
+        if self.tags_from == "csv" and self.settings.labels_csv:
+            _, listed = tags.names_in(self.settings.labels_csv)
+            known = {tags.plain(id_) for id_ in self._every}
+            if lost := [image for image in listed if known.isdisjoint(tags.meant(image))]:
+                logging.warning(
+                    "%s: %d lines name no picture of %s, the first is %s",
+                    self.settings.labels_csv, len(lost), self.root, lost[0],
+                )  # fmt: skip
+        return super().tags(classes)
 
     def _own_tags(self, classes):
         names = {id_: [id_.split("/")[0]] for id_ in self.ids}
@@ -327,7 +372,8 @@ class Folder(_Source):
         if self.tags_from == "csv":
             names, _ = tags.names_in(self.settings.labels_csv)
         elif self.tags_from == "folders":
-            names = sorted({id_.split("/")[0] for id_ in self._every}, key=str.casefold)
+            names = list({id_.split("/")[0].casefold(): id_.split("/")[0]
+                          for id_ in sorted(self._every, reverse=True)}.values())[::-1]  # fmt: skip
         else:
             names = []
         if not names:

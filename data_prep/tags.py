@@ -2,37 +2,44 @@
 
 import csv
 import re
+import unicodedata
 import xml.etree.ElementTree as ElementTree
 
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import read_text
+from data_prep.lists import PICTURES
 
 _LONGEST_FIELD = 100_000
 
 
-def from_csv(path, ids, classes):
+def from_csv(path, ids, classes, lenient=False):
     """Image id → sorted class ids, from columns `image` and `labels` (or `tags`).
 
-    Columns are parted by commas, semicolons or tabs, labels by `;` or `|`, and where no class name
-    holds a space by spaces. Lines of one image are joined. In any encoding of `read_text`.
+    Columns are parted by commas, semicolons or tabs, labels in a cell by `;`, `|`, `,` or lines,
+    and where no class name holds a space by spaces. Lines of one image are joined. In any encoding
+    of `read_text`.
+
+    Args:
+      lenient: an image without a line has no tag.
 
     Raises:
       InputError: an image without a line, a line of more or fewer columns than the header, an
         unknown tag; with the line's number.
     """
-    wanted, found = set(ids), {}
+    # Some systems write é as two characters, others as one.
+    wanted, found = {plain(id_): id_ for id_ in ids}, {}
     for number, image, labels in _rows(path):
-        id_ = image if image in wanted else _stem(image)
-        if id_ in wanted:  # what other images' tags are is not this split's matter
+        id_ = next((wanted[name] for name in meant(image) if name in wanted), None)
+        if id_ is not None:  # what other images' tags are is not this split's matter
             where = f"{path}: line {number}: image {image}"
             found.setdefault(id_, set()).update(ids_of(_split(labels, classes), classes, where))
     missing = [id_ for id_ in ids if id_ not in found]
-    if missing:
+    if missing and not lenient:
         raise InputError(
             f"{path}: expected tags of {len(ids)} images, found {len(ids) - len(missing)}; "
             f"missing: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}"
         )
-    return {id_: sorted(found[id_]) for id_ in ids}
+    return {id_: sorted(found.get(id_, ())) for id_ in ids}
 
 
 def names_in(path):
@@ -46,19 +53,27 @@ def names_in(path):
     return sorted(names.values(), key=str.casefold), images
 
 
-def _stem(image):
-    """`folder/IMG 1.JPG` → `folder/IMG 1`."""
-    folder, slash, name = image.rpartition("/")
-    return f"{folder}{slash}{name.rpartition('.')[0] or name}"
+def plain(id_):
+    """An id in the one of several ways to write é that is compared."""
+    return unicodedata.normalize("NFC", id_)
+
+
+def meant(image):
+    """The ids that a line's image may be: itself, and without its suffix."""
+    name = plain(image)
+    stem, dot, suffix = name.rpartition(".")
+    return (name, stem) if f"{dot}{suffix.lower()}" in PICTURES else (name,)
 
 
 def _rows(path):
     """Yields (line number, image, labels)."""
-    text = read_text(path)
-    first = text.split("\n", 1)[0]
+    lines = [f"{line}\n" for line in read_text(path).split("\n")]
+    if lines and lines[0].lower().startswith("sep="):  # Excel's
+        lines[0] = "\n"
+    first = next((line for line in lines if line.strip()), "")
     delimiter = max(",;\t", key=first.count)
     csv.field_size_limit(_LONGEST_FIELD)
-    rows = csv.reader(text.split("\n"), delimiter=delimiter, strict=True)
+    rows = csv.reader(lines, delimiter=delimiter, strict=True)
     header, columns = None, None
     try:
         for row in rows:
@@ -68,6 +83,8 @@ def _rows(path):
             if header is None:
                 header, columns = cells, _columns(path, cells)
                 continue
+            while len(cells) > len(header) and not cells[-1]:
+                cells.pop()
             if len(cells) != len(header):
                 raise InputError(
                     f"{path}: line {rows.line_num} has {len(cells)} columns, the header has "
@@ -99,9 +116,8 @@ def _split(text, classes):
     """The names in a cell."""
     if classes and find(text, classes):
         return [text]
-    for separator in ";|":
-        if separator in text:
-            return [name.strip() for name in text.split(separator) if name.strip()]
+    if any(separator in text for separator in ";|,\n"):
+        return [name.strip() for name in re.split(r"[;|,\n]", text) if name.strip()]
     if classes is None or any(" " in name for name in classes.names):
         return [text] if text else []
     return text.split()
@@ -157,7 +173,7 @@ def _parsed(data):
     """The root of an XML document. Python decodes it: it knows more encodings than the parser."""
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     head = data[:200].split(b"?>")[0].decode("latin-1")
-    declared = re.search(r"""<\?xml[^>]*encoding=["']([\w.:-]+)["']""", head)
+    declared = re.search(r"""<\?xml[^>]*encoding\s*=\s*["']([\w.:-]+)["']""", head)
     if declared and declared[1].lower() not in ("utf-8", "utf8"):
         encoding = declared[1]
     text = data.decode(encoding)

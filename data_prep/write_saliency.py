@@ -33,6 +33,16 @@ def run(settings, run_dir, workers=0):
     run_dir.phase(key, settings, [f"write_voc/{split}"], target, work, reads=reads)
 
 
+def check(settings):
+    """Refuses a model or a folder that `run` would."""
+    methods.build(
+        settings.method, drfi_model=settings.drfi_model, onnx_model=settings.onnx_model,
+        maps_dir=settings.maps_dir,
+    )  # fmt: skip
+    if settings.method == "onnx":
+        methods.OnnxSaliency(settings.onnx_model)
+
+
 def _reads(settings, images):
     """The files that a method reads: its model or, of a folder, the maps of the split's images."""
 

@@ -3,6 +3,7 @@
 python -m data_prep.write_voc --run_dir=RUN --voc_root=VOCdevkit/VOC2012 --split=train
 """
 
+import dataclasses
 import functools
 import pathlib
 
@@ -93,6 +94,22 @@ def run(settings, run_dir, workers=0):
         run_dir.forget(truth_key)  # of images that were redone without it
 
 
+def check(settings):
+    """Refuses what `run` would, as far as it can be told without decoding a picture or a mask.
+
+    Returns:
+      (`ClassSet`, ids without a tag); None for the ids where masks tell the tags.
+    """
+    source = sources.of(settings)
+    source.refuse_missing()
+    classes = source.classes()
+    if source.tags_from == "masks":
+        return classes, None
+    tags = source.tags(classes)
+    kept = _tagged(settings, source, tags, None)
+    return classes, [id_ for id_ in kept if not tags[id_]]
+
+
 def has_truth(settings):
     """Whether the split's ground truth will be written; False where there is no devkit."""
     return sources.of(settings).has_truth
@@ -107,6 +124,9 @@ def _shards(ids, shards):
 # ----------------------------------------------------------------------------------- masks, tags
 
 
+_LOOKED_AT = 20  # masks whose palettes are compared with the class colours
+
+
 def _in_masks(source, classes, workers):
     """Image id → sorted class ids that its mask holds, 0 and 255 too; every mask is checked."""
     read = masks.Masks.of(source.masks, classes, source.settings.max_pixels)
@@ -119,7 +139,10 @@ def _in_masks(source, classes, workers):
         ):  # fmt: skip
             found[id_] = present
             bar.update()
-    masks.warn_of_palette(source.mask(source.ids[0]), classes)
+    masks.warn_of_palette(map(source.mask, source.ids[:_LOOKED_AT]), classes)
+    if found and all(present == [BACKGROUND, VOID] for present in found.values()):
+        logging.warning("%s: nothing but 0 and %d in all masks, as in masks of object against the "
+                        "rest; %d is void here", source.masks, VOID, VOID)  # fmt: skip
     return found
 
 
@@ -141,11 +164,15 @@ def _refuse_binary(source, tags, in_masks):
 def _tagged(settings, source, tags, in_masks):
     """The ids that are written, as --untagged says."""
     without = [id_ for id_ in source.ids if not tags[id_]]
-    if not without or settings.split != settings.train_split:
+    if not without:
         return source.ids
     binary = [i for i in without if in_masks and in_masks[i] == [BACKGROUND, VOID]]
     told = (f"{settings.split}: {len(without)} of {len(source.ids)} pictures have no tag, the "
             f"first is {without[0]}")  # fmt: skip
+    if settings.split != settings.train_split:
+        if source.tags_from != "none":
+            logging.info("%s", told)
+        return source.ids
     if source.tags_from == "none":
         logging.warning("%s; train with --labels_csv or another --tags_from", told)
         return source.ids
@@ -157,12 +184,10 @@ def _tagged(settings, source, tags, in_masks):
             "show none of the classes"
         )
     logging.warning("%s (--untagged=%s)", told, settings.untagged)
-    if settings.untagged == "negative":
-        return source.ids
     kept = [id_ for id_ in source.ids if tags[id_]]
     if not kept:
-        raise InputError(f"{told}: --untagged=drop leaves nothing")
-    return kept
+        raise InputError(f"{settings.split}: no picture has a tag: there is nothing to learn")
+    return source.ids if settings.untagged == "negative" else kept
 
 
 # ----------------------------------------------------------------------------------------- rows
@@ -206,7 +231,9 @@ def run_and_look(settings, run_dir, workers=0):
     before = run_dir.entry(f"write_voc/{settings.split}")
     run(settings, run_dir, workers)
     if not before:
-        inspect.look(settings, run_dir, workers)
+        other = settings.val_split != settings.split
+        seen = dataclasses.replace(settings, train_split=settings.split) if other else settings
+        inspect.look(seen, run_dir, workers)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,8 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
            (0, 1, 1, 2))  # fmt: skip
 """Adam7: first column and row, steps of columns and rows."""
 
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "TIFF", "GIF")
+"""What pictures are read. Others that Pillow knows run programs, or are no photographs."""
 MAX_PIXELS = 150_000_000
 """The default of --max_pixels. TensorFlow decodes no picture of 179 million pixels or more."""
 Image.MAX_IMAGE_PIXELS = None  # `picture_in` bounds them, and --pixel_limit the work on them
@@ -136,9 +138,13 @@ def picture_in(data, max_pixels=MAX_PIXELS):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF that we do not read
-            picture = Image.open(io.BytesIO(data))
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
             check_pixels(*picture.size, max_pixels)
             picture.load()
+        if picture.mode in ("F", "I") and png is None:
+            raise ValueError(f"its {picture.mode} pixels of 32 bits have no known range")
+    except Image.UnidentifiedImageError:
+        raise ValueError(f"none of {', '.join(FORMATS)}") from None
     except Exception as error:  # Pillow raises a dozen kinds, all mean the same to the user
         text = str(error).strip().splitlines()
         raise ValueError(text[0] if text else type(error).__name__) from None

@@ -4,6 +4,7 @@ python -m aepsl_tf.phases.predict --run_dir=RUN --model=psl --images=photos --ou
 """
 
 import functools
+import os
 import pathlib
 
 from absl import logging
@@ -11,6 +12,7 @@ from absl import logging
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import encoding, records, runners, transforms
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import read_json, to_json, write_atomic
 from aepsl_tf.inference import cells, crf
 from aepsl_tf.inference.over_split import Reader
 from aepsl_tf.inference.predictor import Predictor
@@ -29,8 +31,9 @@ def run(settings, run_dir, workers=0):
         raise InputError("--output is empty: name a folder for the masks")
     run_dir.need(f"train_segmenter/{settings.model}", "predict")
     output = pathlib.Path(settings.output)
-    _refuse_overwriting(files, output)
+    made = _outputs_of(files, output)
     output.mkdir(parents=True, exist_ok=True)
+    write_atomic(output / _MADE, to_json(made))
     model_dir.start_over(settings)
     model = model_dir.load(run_dir.model(settings.model))
     predictor = Predictor(model, settings)
@@ -74,7 +77,9 @@ def _files(images):
         raise InputError(f"--images={images}: expected a picture or a folder of pictures")
     if path.is_file():
         return [path]
-    files = sorted(f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES)
+    files = sorted(
+        f for f in path.iterdir() if f.suffix.lower() in _SUFFIXES and not f.name.startswith(".")
+    )
     if not files:
         raise InputError(f"{path}: holds no picture ({', '.join(sorted(_SUFFIXES))})")
     return files
@@ -85,22 +90,41 @@ def _outputs(stem):
     return f"{stem}.png", f"{stem}_overlay.png"
 
 
-def _refuse_overwriting(files, output):
-    """Refuses an output folder in which a result would lie over a picture or another result."""
-    pictures = {file.resolve() for file in files}
+_MADE = "predictions.json"
+"""In the output folder: which file is made of which picture."""
+
+
+def _outputs_of(files, output):
+    """{file in the output folder: the picture it is made of}, with those of earlier predictions.
+
+    Raises:
+      InputError: a result would lie over a picture, over another one's result, or over a file that
+        no earlier prediction made of this picture.
+    """
+    if output.exists() and not output.is_dir():
+        raise InputError(f"--output={output}: there is a file of this name; name a folder")
+    try:
+        before = read_json(output / _MADE, {str: str}, "remove it, or give another --output")
+    except FileNotFoundError:
+        before = {}
     made = {}
     for file in files:
+        source = os.fsencode(file.resolve()).decode("utf-8", "backslashreplace")
         for name in _outputs(file.stem):
-            if other := made.get(name):
+            if len(os.fsencode(name)) > 255:
+                raise InputError(f"{file}: {name[:40]}… would be too long a name: rename it")
+            if name in made:
+                other = pathlib.PurePath(made[name]).name
                 raise InputError(
-                    f"{other.name} and {file.name} would both be written as {name}: rename one"
+                    f"{other} and {file.name} would both be written as {name}: rename one"
                 )
-            made[name] = file
-            if (output / name).resolve() in pictures:
+            made[name] = source
+            if os.path.lexists(output / name) and before.get(name) != source:
                 raise InputError(
-                    f"--output={output}: {name}, of {file.name}, would be written over a picture: "
-                    "give another folder"
+                    f"--output={output}: {name}, of {file.name}, is there already and was not made "
+                    "of this picture: give another folder"
                 )
+    return before | made
 
 
 if __name__ == "__main__":

@@ -13,6 +13,12 @@ _FLAT = 0.05
 """An even fall would make .2 of its way there."""
 
 
+ONE_CLASS = (
+    "--label_loss=softmax learns nothing of a single class: its score is always 1; give "
+    "--label_loss=sigmoid"
+)
+
+
 def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=None):
     """Trains a model on a split and saves it into the folder `partial`.
 
@@ -29,10 +35,7 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
     config, images = model.config, families[0].images
     worker, workers = strategies.worker(tf.distribute.get_strategy())
     if model.num_classes == 1 and config.label_loss == "softmax" and model.has_scores:
-        raise InputError(
-            "--label_loss=softmax learns nothing of a single class: its score is always 1; give "
-            "--label_loss=sigmoid"
-        )
+        raise InputError(ONE_CLASS)
     untagged = _check(families, worker, workers)
     _refuse_untagged(untagged, families[0], run_dir, config)
     steps = order.steps(images, config.global_batch)

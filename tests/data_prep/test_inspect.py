@@ -50,7 +50,7 @@ def test_counts_and_advice(photos, capsys):
     run = written(photos)
     capsys.readouterr()
     summary = inspect.run(config.Inspect(), run, 1)
-    train = summary["train"]
+    train = summary["splits"]["train"]
     assert train["images"] == 31 and train["untagged"] == 0
     assert train["tags"] == {"cat": 31, "dog": 6, "bird": 0}
     assert train["alone"] == {"cat": 25, "dog": 0, "bird": 0}

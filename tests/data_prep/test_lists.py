@@ -20,6 +20,13 @@ GOOD = {
     "in folders": (b"trip/a\ntrip/b c\n", ["trip/a", "trip/b c"]),
     "path pairs": (b"/JPEGImages/b.jpg /SegmentationClassAug/b.png\n"
                    b"/JPEGImages/a.jpg /SegmentationClassAug/a.png\n", ["b", "a"]),
+    "path pairs with spaces": (b"/JPEGImages/IMG 1.jpg /SegmentationClass/IMG 1.png\n", ["IMG 1"]),
+    "paths": (b"/JPEGImages/b.jpg\nJPEGImages/a.JPG\n", ["b", "a"]),
+    "names with suffixes": (b"b.jpg\ntrip/a.PNG\n", ["b", "trip/a"]),
+    "pairs below folders": (b"cat/a.jpg masks/cat/a.png\n", ["cat/a"]),
+    "a screenshot of a Mac": ("Bild 3.00\u202fPM\n👨\u200d👩\u200d👧\n".encode(),
+                              ["Bild 3.00\u202fPM", "👨\u200d👩\u200d👧"]),
+    "a Main list of ones": (b"b  1\na  1\n", ["b", "a"]),
     "a Main list": (b"b -1\na  1\nc  0\n", ["b", "a", "c"]),
 }  # fmt: skip
 
@@ -39,6 +46,8 @@ BAD = {
     "above": (b"a\n../b\n", "line 2: '../b' is no image id: a path that leaves its folder"),
     "here": (b"./b\n", "line 1.*a path that leaves its folder"),
     "from the root": (b"/etc/passwd\n", "a path that leaves its folder or names none"),
+    "another picture's mask": (b"/JPEGImages/a.jpg /M/b.png\n", "line 1.*mask of another picture"),
+    "joined files": ("a\n\ufeffb\n".encode(), "characters that file names should not hold"),
     "long": (b"a\n" + b"x" * 300 + b"\n", "line 2.*a name of more than 240 bytes"),
     "backslashes": (b"trip\\a\n", "characters that file names should not hold"),
     "binary": (bytes(range(256)), "is no text"),

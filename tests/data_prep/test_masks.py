@@ -9,6 +9,7 @@ from conftest import jpeg
 from PIL import Image
 
 from aepsl_tf.classes import VOC, VOID, ClassSet
+from aepsl_tf.data import encoding
 from aepsl_tf.errors import InputError
 from data_prep import masks
 
@@ -147,6 +148,51 @@ def test_every_flipped_bit_of_a_mask_is_noticed(read):
         np.testing.assert_array_equal(found, whole)
 
 
+def painted(ids, colors):
+    return Image.fromarray(np.uint8([[colors[int(i)] for i in row] for row in ids]))
+
+
+def test_colours_that_two_classes_share_are_refused(read):
+    same = ClassSet(("cat", "dog"), ((9, 9, 9), (9, 9, 9)), (False, False))
+    mask = painted(np.uint8([[0, 1, 0, 0]] * 3), {0: (0, 0, 0), 1: (9, 9, 9)})
+    with pytest.raises(InputError, match=r"\(9, 9, 9\) is the colour of two classes"):
+        read(mask, classes=same)
+
+
+def test_colours_that_mean_two_things_are_refused(read):
+    """VOC's colours, the other way round."""
+    swapped = ClassSet(("cat", "dog"), ((0, 128, 0), (128, 0, 0)), (False, False))
+    mask = painted(np.minimum(IDS, 2), {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0)})
+    with pytest.raises(InputError, match=r"one thing by the classes' colours and another by VOC's"):
+        read(mask, classes=swapped)
+
+
+def test_a_labelmap_stands_alone(read, tmp_path):
+    (tmp_path / "masks" / "labelmap.txt").write_text(
+        "background:0,0,0::\ncat:1,1,1::\na:b:2,2,2::\n"
+    )
+    classes = ClassSet(("cat", "a:b"), ((10, 20, 30), (40, 50, 60)), (False, False))
+    colors = {0: (0, 0, 0), 1: (1, 1, 1), 2: (2, 2, 2)}
+    ids = np.minimum(IDS, 2)
+    np.testing.assert_array_equal(read(painted(ids, colors), classes=classes), ids)
+    with pytest.raises(InputError, match=r"colour \(10, 20, 30\) is none of .*labelmap.txt"):
+        read(painted(ids, colors | {1: (10, 20, 30)}), classes=classes)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF", "WEBP", "PNG"])
+def test_records_and_masks_agree_on_how_a_picture_lies(read, tmp_path, kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / f"turned.{kind.lower()}"
+    Image.fromarray(np.zeros((*IDS.shape, 3), np.uint8)).save(path, kind, exif=exif)
+    standard = encoding.standard_image(path.read_bytes(), "a")
+    assert (standard.height, standard.width) == IDS.shape[::-1]
+    upright = np.rot90(IDS, -1)
+    for mask in (IDS, upright):
+        found = read(Image.fromarray(np.ascontiguousarray(mask)), path)
+        np.testing.assert_array_equal(found, upright)
+
+
 def test_a_missing_mask(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         masks.Masks.of(tmp_path, VOC, 1000).read(tmp_path / "none.png", tmp_path / "none.jpg")
@@ -157,10 +203,11 @@ def test_a_palette_that_contradicts_the_class_colours(tmp_path, caplog):
         caplog.clear()
         path = saved(tmp_path / "m.png", palette(np.minimum(IDS, 2), colors))
         with caplog.at_level(logging.WARNING):
-            masks.warn_of_palette(path, CLASSES)
+            masks.warn_of_palette([path], CLASSES)
         return caplog.text
 
     assert not warned([(0, 0, 0), (10, 20, 30), (40, 50, 60)])
     assert not warned([(0, 0, 0), (1, 1, 1), (2, 2, 2)])  # no colours: grey
+    assert not warned([(0, 0, 0)])  # shorter than the ids that are used
     text = warned([(0, 0, 0), (40, 50, 60), (10, 20, 30)])
     assert "paints id 1 (40, 50, 60), the classes say cat is (10, 20, 30)" in text

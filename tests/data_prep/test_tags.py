@@ -25,6 +25,10 @@ GOOD = {
     "Latin-1": "image,labels\né,what\na,cat\nb,Dog\n".encode("latin-1"),
     "CRLF and blank lines": b"image,labels\r\n\r\na,cat\r\n,\r\nb,Dog\r\n\r\n",
     "no last newline": b"image,labels\na,cat\nb,Dog",
+    "a first line that is blank": b"\n\nimage;labels\na;cat\nb;Dog\n",
+    "Excel's sep": b"sep=;\r\nimage;labels\r\na;cat\r\nb;Dog\r\n",
+    "commas at the end": b"image,labels\na,cat,\nb,Dog,,\n",
+    "Windows' quotes": "image,labels\n“x”,hat\na,cat\nb,Dog\n".encode("cp1252"),
     "other images": b"image,labels\na,cat\nz,unicorn\nb,Dog\n",
 }
 
@@ -40,7 +44,40 @@ def test_a_tag_file_in_the_wild(tmp_path, kind):
     assert tags.from_csv(written(tmp_path, GOOD[kind]), IDS, CLASSES) == {"a": [1], "b": [2]}
 
 
-@pytest.mark.parametrize("cell", ["cat;Dog", "cat|dog", "cat Dog", "Dog; cat;", '"Dog;cat"'])
+def test_another_picture_of_the_name_s_beginning(tmp_path):
+    """Only a picture's suffix is left out."""
+    path = written(tmp_path, b"image,labels\na,cat\na.edit,Dog\nb.v2.jpg,Dog\nb,cat\n")
+    assert tags.from_csv(path, IDS, CLASSES) == {"a": [1], "b": [1]}
+
+
+def test_two_ways_to_write_a_letter(tmp_path):
+    path = written(tmp_path, "image,labels\né,cat\n".encode())
+    assert tags.from_csv(path, ["e\u0301"], CLASSES) == {"e\u0301": [1]}
+
+
+def test_an_image_without_a_line_has_no_tag_where_that_is_wanted(tmp_path):
+    path = written(tmp_path, b"image,labels\na,cat\n")
+    assert tags.from_csv(path, IDS, CLASSES, lenient=True) == {"a": [1], "b": []}
+
+
+def test_names_of_a_folder_s_own_classes(tmp_path):
+    path = written(tmp_path, b'image,labels\na,"cat,Dog"\nb,"bird\nCat"\nc,big dog\n')
+    assert tags.names_in(path)[0] == ["big dog", "bird", "cat", "Dog"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        '"cat,Dog"',
+        '"cat, Dog"',
+        '"cat\nDog"',
+        "cat;Dog",
+        "cat|dog",
+        "cat Dog",
+        "Dog; cat;",
+        '"Dog;cat"',
+    ],
+)
 def test_several_labels_in_a_cell(tmp_path, cell):
     path = written(tmp_path, f"image,labels\na,{cell}\n".encode())
     assert tags.from_csv(path, ["a"], CLASSES) == {"a": [1, 2]}
@@ -114,6 +151,8 @@ XML = {
     "UTF-16": annotation("cat", "Dog", head=DECLARED.format("utf-16")).encode("utf-16"),
     "gb2312": annotation("cat", "Dog", head=DECLARED.format("gb2312") + "<!-- 猫 -->"
                          ).encode("gb2312"),
+    "spaces in its declaration": (
+        b"<?xml version = '1.0' encoding = 'gb2312' ?>" + annotation("cat", "Dog").encode()),
     "latin-1": annotation("cat", "Dog", head="<?xml version='1.0' encoding='latin-1'?><!--é-->"
                           ).encode("latin-1"),
 }  # fmt: skip

@@ -186,7 +186,9 @@ def text_doors(folder):
             parts = pathlib.PurePosixPath(id_).parts
             if ".." in parts or id_.startswith(("/", "./")) or len(id_.encode()) > 1000:
                 return "an id that is a path out of its folder"
-            if max(len(part.encode()) for part in parts) > 250 or not id_.isprintable():
+            if max(len(part.encode()) for part in parts) > 250 or re.search(
+                r"[\0-\x1f\x7f\ufeff]", id_
+            ):
                 return "an id that is no file's name"
         return None if len(set(result)) == len(result) else "an image twice"
 

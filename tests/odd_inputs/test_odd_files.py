@@ -343,6 +343,19 @@ FOLDERS = {
     "two of one stem": (["a.jpg", "a.png"], "image,labels\na,cat\n", {}, "a.jpg and a.png"),
     "a class called background": (["background/a.jpg", "cat/b.jpg"], None, {},
                                   "'background' can be no class"),
+    "hidden folders": (["cat/a.jpg", ".ipynb_checkpoints/a.jpg", "__MACOSX/cat/a.jpg",
+                        "cat/.thumbs/a.jpg"], None, {}, {"cat/a": ["cat"]}),
+    "Cat and cat": (["Cat/a.jpg", "cat/b.jpg"], None, {}, {"Cat/a": ["Cat"], "cat/b": ["Cat"]}),
+    "all for validation": (["cat/a.jpg"], None, {"val_share": 0.999999},
+                           "no picture is in this split"),
+    "a list and a share": (["cat/a.jpg"], None, {"val_share": 0.5, "ids_file": "list.txt"},
+                           "--ids_file and --val_share"),
+    "a devkit too": (["cat/a.jpg"], None, {"voc_root": "voc"}, "give one"),
+    "masks that are not there": (["cat/a.jpg"], None, {"masks_dir": "none"}, "--masks_dir=none"),
+    "a name that is no UTF-8": (["cat/caf\udce9.jpg", "dog/b.jpg"], None, {},
+                                "characters that file names should not hold"),
+    "nothing tagged": (["a.jpg", "b.jpg"], "image,labels\na,\nb,\n",
+                       {"untagged": "negative", "classes_file": "names.txt"}, "nothing to learn"),
     "XML": (["cat/a.jpg"], None, {"tags_from": "xml"}, "tags_from=xml is of a devkit"),
 }  # fmt: skip
 
@@ -354,8 +367,12 @@ def test_a_folder(tmp_path, kind):
     if csv:
         (tmp_path / "tags.csv").write_text(csv)
         changes = changes | {"labels_csv": str(tmp_path / "tags.csv")}
+    (tmp_path / "list.txt").write_text("cat/a\n")
+    (tmp_path / "names.txt").write_text("cat\n")
+    changes = {k: str(tmp_path / v) if v in ("list.txt", "names.txt") else v
+               for k, v in changes.items()}  # fmt: skip
     run = RunDir(tmp_path / "run")
-    settings = config.WriteVoc(images_dir=str(tmp_path / "in"), val_share=0.0, **changes)
+    settings = config.WriteVoc(images_dir=str(tmp_path / "in"), **changes)
     if isinstance(expected, str):
         with pytest.raises(InputError, match=expected) as caught:
             write_folder.run(settings, run, 1)
@@ -366,6 +383,19 @@ def test_a_folder(tmp_path, kind):
     known = run.classes().all_names()
     rows = records.Family(run.family("train", "images")).read()
     assert {r["image/id"]: [known[c] for c in r["image/labels"]] for r in rows} == expected
+
+
+def test_masks_among_the_pictures(tmp_path):
+    _photos(tmp_path / "in", ["cat/a.jpg", "dog/b.jpg"])
+    for id_ in ("cat/a", "dog/b"):
+        path = tmp_path / f"in/masks/{id_}.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.eye(*SIZE, dtype=np.uint8)).save(path)
+    run = RunDir(tmp_path / "run")
+    folder = str(tmp_path / "in")
+    write_folder.run(config.WriteVoc(images_dir=folder, masks_dir=f"{folder}/masks"), run, 1)
+    assert run.classes().names == ("cat", "dog")
+    assert records.Family(run.ground_truth("train", "evaluate")).images == 2
 
 
 # -------------------------------------------------------------------------------- a run's own files
@@ -391,6 +421,7 @@ def _foreign_shard(root):
 
 RUNS = {
     # what is spoilt, the phase that meets it, the message
+    "class names, one bit": (lambda r: _flip(r / "data/classes.json"), "masks", "classes.json"),
     "the manifest, one bit": (lambda r: _flip(r / "manifest.json"), "masks", "manifest.json"),
     "the manifest, a list": (lambda r: (r / "manifest.json").write_text("[]"), "masks", "expected"),
     "the manifest, a folder": (_folder_for("manifest.json"), "masks", "cannot be read"),
@@ -471,6 +502,38 @@ def _an_overlay_s_name(folder):
     (folder / "good_overlay.jpg").write_bytes(jpeg(pixels()))
 
 
+def test_another_prediction_s_results_are_not_overwritten(finished, read, tmp_path):
+    folder = _pictures(tmp_path / "in")
+    _predict(finished, read, folder)
+    first = {p.name: p.read_bytes() for p in (tmp_path / "masks").iterdir()}
+    assert first.keys() == {"good.png", "good_overlay.png", "predictions.json"}
+    _predict(finished, read, folder)  # its own may be made again
+    other = _pictures(tmp_path / "other")
+    with pytest.raises(InputError, match="is there already and was not made of this picture"):
+        _predict(finished, read, other, output=str(tmp_path / "masks"))
+    assert {p.name: p.read_bytes() for p in (tmp_path / "masks").iterdir()} == first
+
+
+@pytest.mark.parametrize("kind", ["a file", "a folder of the name", "one beside", "a long name"])
+def test_an_output_that_cannot_be(finished, read, tmp_path, kind):
+    folder = _pictures(tmp_path / "in")
+    changes = {}
+    if kind == "a file":
+        (tmp_path / "masks").write_text("mine")
+    elif kind == "a folder of the name":
+        (tmp_path / "masks/good.png").mkdir(parents=True)
+    elif kind == "one beside":
+        (folder / "good.png").write_bytes(b"mine")
+        changes = {"images": str(folder / "good.jpg"), "output": str(folder)}
+    else:
+        (folder / ("x" * 245 + ".jpg")).write_bytes(jpeg(pixels()))
+    before = sorted(p for p in tmp_path.rglob("*"))
+    with pytest.raises(InputError) as caught:
+        _predict(finished, read, folder, **changes)
+    one_line(caught)
+    assert sorted(p for p in tmp_path.rglob("*")) == before
+
+
 @pytest.mark.parametrize("add", [None, _beside, _an_overlay_s_name])
 def test_prediction_writes_over_nothing(finished, read, tmp_path, add):
     folder = _pictures(tmp_path / "in")
@@ -545,13 +608,48 @@ def test_a_dry_run_refuses_what_the_run_would(common, tmp_path, changes):
     assert not (tmp_path / "run").exists()
 
 
-def test_one_class_with_softmax_is_refused_before_anything(small_devkit, common, tmp_path):
-    _classes(["thing"])(small_devkit)
+def _no_tags(root):
+    (root / "SegmentationClass/b.png").unlink()
+    return {}
+
+
+def _one_class(root):
+    _classes(["thing"])(root)
     for id_ in "abcd":
-        write_mask(small_devkit, id_, np.ones(SIZE, np.uint8))
-    read = reader(**common | {"voc_root": str(small_devkit), "label_loss": "softmax"})
+        write_mask(root, id_, np.ones(SIZE, np.uint8))
+    return {"label_loss": "softmax"}
+
+
+def _negatives(**changes):
+    return lambda root: _csv("image,labels\na,cat\nb,\nc,dog\nd,dog\n")(root) | changes
+
+
+WHOLE = {
+    "no tags": (_no_tags, "4 pictures have no tag"),
+    "one class with softmax": (_one_class, "learns nothing of a single class"),
+    "negatives with softmax": (_negatives(untagged="negative", label_loss="softmax"),
+                               "softmax cannot learn from them"),
+    "untagged": (_negatives(), "1 of 4 pictures have no tag"),
+    "an unknown tag": (_csv("image,labels\na,zebra\nb,cat\nc,cat\nd,cat\n"), "tag 'zebra'"),
+    "no devkit": (lambda root: {"voc_root": "none"}, "--voc_root=none"),
+    "no tag file": (lambda root: {"labels_csv": "none.csv"}, "none.csv: cannot be read"),
+    "no class file": (lambda root: {"classes_file": "none.json"}, "none.json: cannot be read"),
+    "no masks": (lambda root: {"masks_dir": "none"}, "--masks_dir=none"),
+    "no weights": (lambda root: {"weights": "none.h5"}, "--weights=none.h5"),
+    "no DRFI": (lambda root: {"method": "drfi", "drfi_model": "none.npz"}, "none.npz"),
+    "no maps": (lambda root: {"method": "folder", "maps_dir": "none"}, "no such folder"),
+    "no network": (lambda root: {"method": "onnx", "onnx_model": "none.onnx"}, "no such file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_pipeline_is_refused_before_its_first_phase(small_devkit, common, tmp_path, kind, dry):
+    spoil, message = WHOLE[kind]
+    changes = {"voc_root": str(small_devkit)} | spoil(small_devkit)
+    read = reader(**common | changes)
     run = RunDir(tmp_path / "run")
-    with pytest.raises(InputError, match="nothing of a single class") as caught:
-        Pipeline(read(config.Pipeline), read, run, 1).run()
+    with pytest.raises(InputError, match=message) as caught:
+        Pipeline(read(config.Pipeline, dry_run=dry), read, run, 1).run()
     one_line(caught)
-    assert not any(key.startswith("train") for key in run.manifest())
+    assert not run.root.exists()
