@@ -185,7 +185,7 @@ def test_shipped_model_on_real_pictures_that_were_held_out():
     told = json.loads(drfi.MODEL.with_suffix(".json").read_text())["settings"]
     root, ids = pathlib.Path(data, "msrc_v2"), train_saliency._ids(told["object_ids"])
     pairs = training.find(
-        config.TrainSaliency(object_images=root / "images", object_masks=root / "labels")
+        config.TrainSaliency(object_images=str(root / "images"), object_masks=str(root / "labels"))
     )
     held = [p for p in pairs if training.is_held_out(p[0].stem, told["held_out"])][::8]
     found = training.measure(drfi.MODEL, held, ids, told["void_id"], 1)
@@ -206,7 +206,7 @@ def test_shipped_model_on_real_pictures_that_were_held_out():
         ({"drfi_model": ""}, "--drfi_model"),
         ({"drfi_model": "model.pkl"}, "NAME.npz"),
         ({"object_images": "nowhere"}, "--object_images=nowhere: no such folder"),
-        ({"object_ids": "7,cow"}, "--object_ids=7,cow"),
+        ({"object_ids": "7,cow"}, "--object_ids=.7,cow"),
         ({"object_ids": "200"}, "too few"),
     ],
 )
