@@ -8,6 +8,8 @@ is a flag. Fields of `Network` and `Solver`, which two networks share, can be na
 import dataclasses
 import importlib
 import inspect
+import os
+import pathlib
 import sys
 
 from absl import app, flags, logging
@@ -15,6 +17,7 @@ from absl import app, flags, logging
 from aepsl_tf import config
 from aepsl_tf.data import runners
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import read_text
 from aepsl_tf.run_dir import RunDir
 
 _COMMON = {
@@ -38,6 +41,9 @@ _COMMON = {
         "--workers processes on this machine",
     ),
 }
+_HERE = pathlib.Path(__file__).parent
+SHIPPED = _HERE.parent / "flags" if (_HERE.parent / "flags").is_dir() else _HERE / "flags"
+"""The flagfiles and lists that the project brings: the checkout's or, installed, the package's."""
 _PREFIXES = {config.TrainClassifier: "classifier_", config.TrainSegmenter: "segmenter_"}
 
 
@@ -48,11 +54,15 @@ def config_classes():
     return [c for c in configs if not c.__subclasses__()]
 
 
-def _define(name, field, default):
+def _help(field):
     meta = field.metadata
     where = f" [{meta['paper']}]" if meta["paper"] else ""
     unit = f" ({meta['unit']})" if meta["unit"] else ""
-    text = f"{meta['help']}{unit}{where}; default {field.default!r}"
+    return f"{meta['help']}{unit}{where}; default {field.default!r}"
+
+
+def _define(name, field, default):
+    meta, text = field.metadata, _help(field)
     if meta["words"]:
         flags.DEFINE_string(name, default, text)
     elif field.type in (bool, "bool"):
@@ -116,9 +126,41 @@ def open_run(settings):
     return RunDir(common("run_dir"), common("restart"), worker, common("share"), common("verify"))
 
 
-def run_app(main):
-    """`app.run` with every flag defined; an `InputError` becomes one line and exit status 1."""
+def _show_first(cls):
+    """Makes --help show the flags that a command reads; the others are in --helpfull."""
+    shown = list(_COMMON)
+    for field in dataclasses.fields(cls):
+        flags.FLAGS[field.name].help = _help(field)  # phases may mean different things by a name
+        shown += [field.name, *([_PREFIXES[cls] + field.name] if cls in _PREFIXES else [])]
+    for name in shown:
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+
+def expanded(arguments):
+    """Arguments with every --flagfile=FILE replaced by its lines.
+
+    Where there is no folder `flags`, `flags/NAME` is the project's own.
+    """
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if value.startswith("flags/") and not os.path.exists(value):
+            value = str(SHIPPED / value.removeprefix("flags/"))
+        if name.lstrip("-") == "flagfile" and os.path.isfile(value):
+            lines = (line.strip() for line in read_text(value).split("\n"))
+            yield from expanded(line for line in lines if line and not line.startswith(("#", "//")))
+        else:
+            yield name + equals + value
+
+
+def run_app(main, cls=config.Config):
+    """`app.run` with every flag defined; an `InputError` becomes one line and exit status 1.
+
+    Args:
+      main: `main(argv)`.
+      cls: whose flags --help shows.
+    """
     define()
+    _show_first(cls)
 
     def guarded(argv):
         logging.set_verbosity(logging.INFO)
@@ -131,7 +173,7 @@ def run_app(main):
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
 
-    app.run(guarded)
+    app.run(guarded, argv=list(expanded(sys.argv)))
 
 
 def run_phase(cls, run):
@@ -147,4 +189,4 @@ def run_phase(cls, run):
         settings = read(cls)
         run(settings, open_run(settings), workers())
 
-    run_app(main)
+    run_app(main, cls)

@@ -23,7 +23,7 @@ from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import metrics
 from aepsl_tf.files import alone, write_atomic
 
-_FOLDER = pathlib.Path(__file__).parents[1] / "flags" / "experiments"
+_FOLDER = config_flags.SHIPPED / "experiments"
 
 
 def experiments(only):
@@ -231,4 +231,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    config_flags.run_app(main)
+    config_flags.run_app(main, config.Experiments)

@@ -40,4 +40,4 @@ def main(argv):
 
 
 if __name__ == "__main__":
-    config_flags.run_app(main)
+    config_flags.run_app(main, config.MakeDemo)
