@@ -58,7 +58,8 @@ class Confusion:
       counts: int64 `[num_classes, num_classes + 1]`: rows truth, columns prediction, the
         background included; the last column counts unlabelled pixels.
       images: how many were added.
-      worst, best: (mean IoU of an image's own classes, its id), ascending and descending.
+      worst, best: (mean IoU of an image's own classes, its number, its id), ascending and
+        descending.
     """
 
     def __init__(self, num_classes):
@@ -79,8 +80,9 @@ class Confusion:
         self.images += 1
         score = _mean_of_true(counts)
         if score is not None:
-            self.worst = sorted([*self.worst, (score, image_id)])[:EXAMPLES]
-            self.best = sorted([*self.best, (score, image_id)], reverse=True)[:EXAMPLES]
+            found = score, self.images - 1, image_id
+            self.worst = sorted([*self.worst, found])[:EXAMPLES]
+            self.best = sorted([*self.best, found], reverse=True)[:EXAMPLES]
 
     def results(self, class_names):
         """The metrics, ready for JSON; shares are 0..1, and None where nothing was counted.
@@ -93,7 +95,8 @@ class Confusion:
           labelled pixels only; `miou_void_wrong` counts an unlabelled pixel as a miss of its true
           class; `labelled_share` is the labelled part of the pixels with a truth. A class in
           neither truth nor prediction has IoU None and no part in the mean. `worst` and `best` are
-          [id, mean IoU of the objects that are in its truth] of some images that hold any.
+          [id, mean IoU of the objects in its truth, its number in the split] of some images that
+          hold any.
         """
         confusion = self.counts[:, :-1]
         labelled = int(confusion.sum())
@@ -106,8 +109,8 @@ class Confusion:
             "miou_void_wrong": _mean(_iou(confusion, self.counts.sum(axis=1))),
             "iou": dict(zip(class_names, iou, strict=True)),
             "confusion": confusion.tolist(),
-            "worst": [[id_, score] for score, id_ in self.worst],
-            "best": [[id_, score] for score, id_ in self.best],
+            "worst": [[id_, score, number] for score, number, id_ in self.worst],
+            "best": [[id_, score, number] for score, number, id_ in self.best],
         }
 
 

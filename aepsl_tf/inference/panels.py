@@ -26,8 +26,8 @@ def choose(images, num_classes, count):
 
 
 def rows_of(family, positions):
-    """Position → row of a family."""
-    return {index: row for index, row in enumerate(family.read()) if index in positions}
+    """Position → row of a family, of which nothing else is read."""
+    return {index: family.at(index) for index in sorted(positions)}
 
 
 def masks_of(family, positions):
@@ -106,34 +106,27 @@ def over_erased(run_dir, split, steps, decode, classes, settings):
       Lines for `drawing.panel`: the picture, what was mined before, and what the step took.
     """
     families = [records.Family(run_dir.family(split, name)) for name in ("images", "saliency")]
-    mined, found = regions.families(run_dir, steps), []
+    mined, worst = regions.families(run_dir, steps), []
     for position, (image, saliency, *rows) in enumerate(records.read_rows([*families, *mined])):
         low = pseudo_masks.background_threshold(image["image/labels"], classes, settings)
         background = encoding.read_grey_png(saliency["saliency/png"]) / 255.0 < low
+        found = []
         for step in range(2, steps + 1):
             before, after = regions.union(rows[: step - 1]), regions.union(rows[:step])
             for label, old, new in zip(image["image/labels"], before, after, strict=True):
                 fresh = new & ~old
                 wrong = np.count_nonzero(fresh & background)
                 if 2 * wrong > np.count_nonzero(fresh):
-                    found.append((wrong / background.size, position, step, label))
-    # The worst step of an image is enough.
-    worst = {}
-    for share, position, step, label in sorted(found, reverse=True):
-        worst.setdefault(position, (share, step, label))
-    worst = dict(list(worst.items())[:_SHOWN])
-    images, *several = (rows_of(family, worst) for family in (families[0], *mined))
+                    found.append((wrong / background.size, step, label, old, fresh))
+        if found:  # of an image its worst step
+            share, *of_step = max(found, key=lambda one: one[:3])
+            kept = sorted([*worst, (share, -position, image, *of_step)], key=lambda one: one[:2])
+            worst = kept[-_SHOWN:]
     lines = []
-    for position, (share, step, label) in worst.items():
-        row = images[position]
+    for share, _, row, step, label, old, fresh in reversed(worst):
         picture = geometry.limited(decode(row)[None], settings.pixel_limit)[0].numpy()
-        steps_of = [of_step[position] for of_step in several[:step]]
-        place = row["image/labels"].index(label)
-        old = regions.union(steps_of[:-1])[place]
-        new = regions.union(steps_of)[place] & ~old
-        name = classes.all_names()[label]
-        line = [(row["image/id"], picture)]
-        for title, region in (("mined before", old), (f"step {step}: {share:.0%}, {name}", new)):
+        line, name = [(row["image/id"], picture)], classes.all_names()[label]
+        for title, region in (("mined before", old), (f"step {step}: {share:.0%}, {name}", fresh)):
             mask = np.where(region, label, 0).astype(np.uint8)
             mask = encoding.resize_mask(mask, *picture.shape[:2])
             line.append((title, drawing.overlay(picture, mask, classes.palette())))
@@ -146,22 +139,21 @@ def examples(model, images, truth, named, palette, settings):
 
     Args:
       images, truth: families of one split.
-      named: [[id, mean IoU]].
+      named: [[id, mean IoU, number in the split]].
 
     Returns:
       Lines for `drawing.panel`.
     """
-    places = {id_: number for number, (id_, _) in enumerate(named)}
-    rows = {i: row for i, row in enumerate(images.read()) if row["image/id"] in places}
+    rows = rows_of(images, [number for *_, number in named])
     decode = functools.partial(datasets.picture, fill=datasets.fill_pixel(images))
     predicted = predictions_of(model, rows, decode, settings)
-    true, lines = masks_of(truth, rows), {}
-    for index, row in rows.items():
-        picture = geometry.limited(decode(row)[None], settings.pixel_limit)[0].numpy()
-        id_, iou = named[places[row["image/id"]]]
+    true, lines = masks_of(truth, rows), []
+    for id_, iou, number in named:
+        records.check_same_id(rows[number]["image/id"], id_, images.directory)
+        picture = geometry.limited(decode(rows[number])[None], settings.pixel_limit)[0].numpy()
         line = [(id_, picture)]
-        for title, mask in ((f"IoU {iou:.2f}", predicted[index]), ("truth", true[index])):
+        for title, mask in ((f"IoU {iou:.2f}", predicted[number]), ("truth", true[number])):
             mask = encoding.resize_mask(mask, *picture.shape[:2])
             line.append((title, drawing.overlay(picture, mask, palette)))
-        lines[places[id_]] = line
-    return [lines[place] for place in sorted(lines)]
+        lines.append(line)
+    return lines

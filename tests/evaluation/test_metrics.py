@@ -217,7 +217,8 @@ def test_the_best_and_the_worst_images_by_hand():
         confusion.add(truth, np.uint8(prediction), id_)
     confusion.add(np.uint8([[0, 0, 255, 0]]), np.uint8([[1, 1, 1, 1]]), "background")
     found = confusion.results(["background", "a", "b"])
-    assert found["worst"] == [["none", 0.0], ["unlabelled", 0.25], ["half", 0.75], ["whole", 1.0]]
+    expected = [["none", 0.0, 2], ["unlabelled", 0.25, 3], ["half", 0.75, 0], ["whole", 1.0, 1]]
+    assert found["worst"] == expected
     assert found["best"] == found["worst"][::-1]
 
 
@@ -228,5 +229,5 @@ def test_only_so_many_are_named():
         prediction[0, : i + 1] = 1
         confusion.add(np.ones((1, 40), np.uint8), prediction, f"i{i}")
     found = confusion.results(["background", "a"])
-    assert [id_ for id_, _ in found["worst"]] == [f"i{i}" for i in range(EXAMPLES)]
-    assert [id_ for id_, _ in found["best"]] == [f"i{29 - i}" for i in range(EXAMPLES)]
+    assert [id_ for id_, *_ in found["worst"]] == [f"i{i}" for i in range(EXAMPLES)]
+    assert [id_ for id_, *_ in found["best"]] == [f"i{29 - i}" for i in range(EXAMPLES)]

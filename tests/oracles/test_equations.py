@@ -247,7 +247,7 @@ def test_algorithm_1(case, fraction):
 @st.composite
 def fusions(draw):
     """(regions by tag, tags, saliency, threshold), saliency often at the threshold itself."""
-    labels = draw(st.lists(st.integers(1, 20), max_size=3, unique=True))
+    labels = draw(st.lists(st.integers(1, 20), min_size=1, max_size=3, unique=True))
     mined = [draw(arrays(bool, (3, 4))) for _ in labels]
     threshold = draw(st.sampled_from([0.06, 0.12, 0.5]))
     values = st.sampled_from([0.0, 0.05, 0.1, threshold, 0.3, 1.0])
