@@ -65,7 +65,7 @@ CHANGES = {
     config.Relabel: {"model": "psl", "relabel_crf": False, **_INFERENCE},
     config.Evaluate: {"model": "psl", "split": "val", "what": "masks", **_INFERENCE},
     config.Export: {"model": "no_psl", "p": 0.9, "test_policy": "none", "pixel_limit": 4096},
-    config.Report: {"panel_images": 1, "pixel_limit": 4096},
+    config.Report: {"panel_images": 1, "pixel_limit": 4096, "background_threshold": 0.9},
 }  # fmt: skip
 """Class → field → another value, whose effect `test_flag_changes_the_output` shows."""
 

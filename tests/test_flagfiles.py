@@ -197,8 +197,7 @@ def test_own_pictures(running):
     """No mask at all; every third picture without a tag."""
     command = running["own_pictures.flags"]
     log = command.end()
-    for split in ("train", "val"):  # by the first of its commands
-        assert f"write_voc/{split}: finished before, skipped" in log
+    assert "write_voc/train: finished before, skipped" in log  # by the first of its commands
     manifest = whole(command.run_dir, ["psl"], truth=False)
     assert manifest["write_voc/train"]["facts"] == {"tags_from": "csv", "ground_truth": False}
     assert not any("ground_truth" in key or key.startswith("evaluate") for key in manifest)

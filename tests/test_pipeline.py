@@ -479,4 +479,12 @@ def test_only_these_files_know_where_a_devkit_keeps_masks():
         if isinstance(node, ast.Constant) and "SegmentationClass" in str(node.value)
     }
     makers = {"data_prep/demo/devkit.py", "data_prep/download_voc.py"}
-    assert knows == {"data_prep/write_voc.py"} | makers
+    in_words = {"aepsl_tf/config.py", "data_prep/lists.py"}  # a flag's help, a docstring
+    assert knows == {"data_prep/sources.py"} | makers | in_words
+    readers = {
+        name
+        for name, tree in _sources().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "masks.Masks"
+    }
+    assert readers == {"data_prep/write_voc.py"}  # who opens the files

@@ -14,8 +14,10 @@ def show(columns, rows):
 
     Args:
       columns: their names; the first one's cells are names, the others' numbers.
-      rows: texts, as many a row as there are columns.
+      rows: texts, as many a row as there are columns; without any, nothing is printed.
     """
+    if not rows:
+        return
     table = rich.table.Table(box=rich.box.MARKDOWN)
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left", overflow="fold")

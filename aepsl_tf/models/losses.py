@@ -50,11 +50,12 @@ def tag_score(targets, scores):
       targets: `label_targets` `[B, C]`; scores: v `[B, C]`.
 
     Returns:
-      float32 `[B]` in 0..1, 0 where an image has no tag.
+      float32 `[B]` in 0..1; of an image without a tag how sure it is that there is none.
     """
     tagged = tf.cast(targets > 0, tf.float32)
     shares = tf.minimum(tf.math.divide_no_nan(scores, targets), 1.0) * tagged
-    return tf.math.divide_no_nan(tf.reduce_sum(shares, -1), tf.reduce_sum(tagged, -1))
+    own = tf.math.divide_no_nan(tf.reduce_sum(shares, -1), tf.reduce_sum(tagged, -1))
+    return tf.where(tf.reduce_any(targets > 0, -1), own, 1 - tf.reduce_max(scores, -1))
 
 
 def segmentation_loss(logits, mask):

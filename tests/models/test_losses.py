@@ -30,12 +30,12 @@ def test_squared_label_loss_softmax_by_hand():
 
 def test_tag_score_by_hand():
     labels = tf.constant([[1.0, 0, 1], [0, 1, 0], [0, 0, 0]])
-    scores = tf.constant([[0.9, 0.8, 0.2], [0.4, 0.3, 0.3], [0.9, 0.9, 0.9]])
+    scores = tf.constant([[0.9, 0.8, 0.2], [0.4, 0.3, 0.3], [0.1, 0.25, 0.2]])
     sigmoid = losses.tag_score(losses.label_targets(labels, "sigmoid"), scores)
-    np.testing.assert_allclose(sigmoid, [(0.9 + 0.2) / 2, 0.3, 0], rtol=1e-6)
+    np.testing.assert_allclose(sigmoid, [(0.9 + 0.2) / 2, 0.3, 0.75], rtol=1e-6)
     # Two tags: each should have half; one that takes more does not make up for the other.
     softmax = losses.tag_score(losses.label_targets(labels, "softmax"), scores)
-    np.testing.assert_allclose(softmax, [(1 + 0.4) / 2, 0.3, 0], rtol=1e-6)
+    np.testing.assert_allclose(softmax, [(1 + 0.4) / 2, 0.3, 0.75], rtol=1e-6)
 
 
 def test_squared_label_loss_sigmoid_by_hand():
