@@ -1,4 +1,4 @@
-"""`aepsl`: the commands by their names, their help, what a run's state is, and all of it from a wheel."""
+"""`aepsl`: the commands by their names, their help, a run's state, and all of it from a wheel."""
 
 import pathlib
 import re
@@ -60,7 +60,7 @@ def test_a_misspelt_flag_gets_the_nearest_name():
 
 
 def test_flagfiles_are_read_from_anywhere(tmp_path, monkeypatch):
-    """`flags/NAME` is the project's own where there is no such folder, in a flagfile's lines too."""
+    """`flags/NAME` is the project's own where there is no such folder; in a flagfile too."""
     monkeypatch.chdir(tmp_path)
     found = list(config_flags.expanded(["x", "--flagfile=flags/voc2012_animals.flags", "--p=0"]))
     assert found[0] == "x" and found[-1] == "--p=0" and "--freeze_through=pool5a" in found
