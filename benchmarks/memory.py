@@ -95,6 +95,7 @@ def main():
     parser.add_argument("--devkit", type=pathlib.Path, required=True, help="with JPEGImages")
     parser.add_argument("--images", type=int, default=100, help="of the smaller split")
     parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--only", default="", help="phases whose names begin so")
     parser.add_argument("--folder", help="where the runs lie while this works")
     arguments = parser.parse_args()
     from benchmarks import memory  # a fresh process finds `run_alone` there, not in `__main__`
@@ -107,7 +108,7 @@ def main():
         folders = [pathlib.Path(folder) / str(count) for count in counts]
         for count, place in zip(counts, folders, strict=True):
             repeat_devkit(arguments.devkit, place / "devkit", count, arguments.images)
-        for name in PHASES:
+        for name in (name for name in PHASES if name.startswith(arguments.only)):
             (few, _), (many, seconds) = (
                 runners.in_fresh_process(memory.run_alone, name, place) for place in folders
             )
