@@ -1,0 +1,137 @@
+"""The train step beside PyTorch's: images per second, by turns in one run.
+
+python -m benchmarks.training --kinds=segmenter,classifier --batches=2,4,8
+
+VGG-16 LargeFOV on resident input, all layers learning. Each row is one of ours in one precision
+against the twin (`benchmarks/torch_twin.py`) in its own faster one; ratio: our seconds by its
+seconds, median (min to max) over the rounds. --torch names the Python that has torch.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from aepsl_tf import config
+from aepsl_tf.models import model_dir
+from aepsl_tf.models.classifier import Classifier
+from aepsl_tf.models.segmenter import Segmenter
+from aepsl_tf.training import solver
+
+PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
+"""--precision → the twin's."""
+
+
+class Twin:
+    """PyTorch's steps, in a process of their own that waits between turns."""
+
+    def __init__(self, python, kind, batch, size, precision):
+        self.process = subprocess.Popen(
+            [python, f"{os.path.dirname(__file__)}/torch_twin.py", f"--kind={kind}",
+             f"--batch={batch}", f"--size={size}", f"--precision={precision}"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={k: v for k, v in os.environ.items() if not k.startswith("PYTHON")},
+        )  # fmt: skip
+        self.version = self.process.stdout.readline().removeprefix("ready").strip()
+        if not self.version:
+            raise SystemExit(f"error: {python} did not start the twin; its message is above")
+
+    def seconds(self, steps):
+        print(steps, file=self.process.stdin, flush=True)
+        return float(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+class Ours:
+    """Our step on one resident batch."""
+
+    def __init__(self, kind, batch, size, precision):
+        cls, settings = {
+            "classifier": (Classifier, config.TrainClassifier),
+            "segmenter": (Segmenter, config.TrainSegmenter),
+        }[kind]
+        settings = settings(backbone="vgg16", weights="none", input="crop", input_size=size,
+                            global_batch=batch, precision=precision, learning_rate=1e-5,
+                            **({"psl_start": 0} if kind == "segmenter" else {}))  # fmt: skip
+        model_dir.start_over(settings)
+        model = cls(settings, 20)
+        model.compile(optimizer=solver.build(model, settings, 100))
+        rng, cells = np.random.default_rng(0), (size + 7) // 8
+        given = {
+            "image": rng.uniform(0, 255, [batch, size, size, 3]).astype(np.float32),
+            "labels": np.eye(20, dtype=np.float32)[np.arange(batch) % 20],
+            "present": np.ones(batch, np.float32),
+        }
+        if kind == "segmenter":
+            model.psl_active.assign(1.0)
+            given["mask"] = rng.integers(0, 21, [batch, cells, cells]).astype(np.uint8)
+        self.batch = {name: tf.constant(value) for name, value in given.items()}
+        self.step = tf.function(model.train_step)
+        self.seconds(2)
+
+    def seconds(self, steps):
+        start = time.perf_counter()
+        for _ in range(steps):
+            logs = self.step(self.batch)
+        float(logs["loss"])
+        return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--kinds", default="segmenter,classifier")
+    parser.add_argument("--batches", default="2,4,8")
+    parser.add_argument("--size", type=int, default=321)
+    parser.add_argument("--steps", type=int, default=2, help="a turn")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--torch", default=sys.executable, help="'' leaves the twin out")
+    arguments = parser.parse_args()
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:  # the twin wants some too
+        tf.config.experimental.set_memory_growth(gpu, True)
+    names = [tf.config.experimental.get_device_details(g).get("device_name") for g in gpus]
+    print(f"{', '.join(names) or platform.machine()}, {os.cpu_count()} cores, TensorFlow "
+          f"{tf.__version__}, {time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
+    print("| step | ours, images/s | PyTorch | seconds, ours / PyTorch |\n|---|---:|---:|---:|")
+    for kind in arguments.kinds.split(","):
+        for batch in map(int, arguments.batches.split(",")):
+            row(arguments, kind, batch)
+
+
+def row(arguments, kind, batch):
+    """Times ours in each precision, and the twin in each, by turns; prints a row of each."""
+    wanted = batch, arguments.size
+    timed = {("ours", p): Ours(kind, *wanted, p) for p in PRECISIONS}
+    if arguments.torch:
+        timed |= {("twin", p): Twin(arguments.torch, kind, *wanted, p) for p in PRECISIONS.values()}
+    rounds = [{who: one.seconds(arguments.steps) for who, one in timed.items()}
+              for _ in range(arguments.rounds)]  # fmt: skip
+    medians = {who: statistics.median(r[who] for r in rounds) for who in timed}
+    twins = {who: s for who, s in medians.items() if who[0] == "twin"}
+    best = min(twins, key=twins.get, default=None)
+
+    def rate(who):
+        return f"{arguments.steps * batch / medians[who]:.2f}"
+
+    for precision in PRECISIONS:
+        ratios = sorted(r["ours", precision] / r[best] for r in rounds) if best else []
+        print(f"| {kind}, B = {batch}, {precision} | {rate(('ours', precision))} | " + (
+            f"{rate(best)} ({best[1]}) | {statistics.median(ratios):.2f} "
+            f"({ratios[0]:.2f} to {ratios[-1]:.2f}) |" if best else "– | – |"
+        ), flush=True)  # fmt: skip
+    for one in timed.values():
+        if isinstance(one, Twin):
+            one.close()
+
+
+if __name__ == "__main__":
+    main()
