@@ -20,7 +20,7 @@ def run(settings, run_dir, workers=0):
 
     def work(partial):
         images = records.Family(run_dir.family(split, "images"))
-        make = functools.partial(_row, methods.build(
+        make = functools.partial(row_of, methods.build(
             settings.method, drfi_model=settings.drfi_model, onnx_model=settings.onnx_model,
             maps_dir=settings.maps_dir,
         ))  # fmt: skip
@@ -59,7 +59,8 @@ def _reads(settings, images):
     }.get(settings.method, {})
 
 
-def _row(method, row):
+def row_of(method, row):
+    """A saliency row of an images row, by a method of `methods.build`."""
     values = method(row["image/id"], encoding.rgb_pixels(row["image/encoded"]))
     png = encoding.grey_png(np.round(values * 255).astype(np.uint8))
     return {"image/id": row["image/id"], "saliency/png": png}

@@ -1,0 +1,103 @@
+"""What a second process brings: CRF, DRFI, an ONNX saliency network and write_voc.
+
+python -m benchmarks.processes VOCdevkit/VOC2012 --images=100 --onnx_model=u2netp.onnx
+
+The work of the first images of the devkit's `train` split, by --workers processes and by one, by
+turns; the start of the pool is counted, which takes about a second: take images enough. The CRF
+gets drawn cells of 21 classes of which three are likely. Run it on a quiet machine.
+"""
+
+import argparse
+import functools
+import os
+import pathlib
+import statistics
+import tempfile
+import time
+
+import numpy as np
+
+from aepsl_tf import config
+from aepsl_tf.data import encoding, runners
+from aepsl_tf.inference import cells, crf
+from aepsl_tf.run_dir import RunDir
+from data_prep import write_saliency, write_voc
+from data_prep.saliency import methods
+
+
+def drawn_cells(picture, seed):
+    """`Cells` of a picture in which three of 21 classes show."""
+    height, width = picture.shape[:2]
+    rng = np.random.default_rng(seed)
+    size = [(side + 6) // 8 + 1 for side in (height, width)]
+    logits = rng.normal(size=[*size, 21]).astype(np.float32)
+    classes = [0, *rng.choice(np.arange(1, 21), 2, replace=False)]
+    for row, class_id in zip(np.array_split(np.arange(size[0]), 3), classes, strict=True):
+        logits[row, :, class_id] += 4
+    weights = np.zeros(21, np.float32)
+    weights[classes] = 1
+    rows, columns = ((np.arange(side) / 8).astype(np.float32) for side in (height, width))
+    return cells.Cells(picture, logits, weights, rows, columns)
+
+
+def tasks(arguments):
+    """Name → `work(workers)`."""
+    devkit = pathlib.Path(arguments.devkit)
+    ids = (devkit / "ImageSets/Segmentation/train.txt").read_text().split()[: arguments.images]
+    rows = [{"image/id": id_, "image/encoded": (devkit / f"JPEGImages/{id_}.jpg").read_bytes()}
+            for id_ in ids]  # fmt: skip
+    pictures = [encoding.rgb_pixels(row["image/encoded"]) for row in rows]
+
+    def maps(method, **model):
+        return mapped(
+            functools.partial(write_saliency.row_of, methods.build(method, **model)), rows
+        )
+
+    def mapped(function, items):
+        return lambda workers: sum(1 for _ in runners.ordered_map(function, items, workers))
+
+    refine = functools.partial(cells.crf_mask, crf.PRESETS["deeplab"] | {"iterations": 10})
+    made = {
+        "CRF": mapped(refine, [drawn_cells(p, n) for n, p in enumerate(pictures)]),
+        "DRFI": maps("drfi"),
+    }
+    if arguments.onnx_model:
+        made["ONNX saliency"] = maps("onnx", onnx_model=arguments.onnx_model)
+
+    def write(workers):
+        with tempfile.TemporaryDirectory() as folder:
+            settings = config.WriteVoc(voc_root=arguments.devkit)
+            write_voc.run(settings, RunDir(pathlib.Path(folder) / "run"), workers)
+
+    return made | {"write_voc, the whole split": write}
+
+
+def seconds(work, workers):
+    start = time.perf_counter()
+    work(workers)
+    return time.perf_counter() - start
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("devkit")
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--onnx_model", default="")
+    arguments = parser.parse_args()
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, "
+          f"{time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
+    print(f"| work | one process, s | {arguments.workers} processes, s | times as fast |\n"
+          "|---|---:|---:|---:|")  # fmt: skip
+    for name, work in tasks(arguments).items():
+        pairs = [(seconds(work, 1), seconds(work, arguments.workers))
+                 for _ in range(arguments.rounds)]  # fmt: skip
+        one, more = (statistics.median(times) for times in zip(*pairs, strict=True))
+        ratios = sorted(a / b for a, b in pairs)
+        print(f"| {name} | {one:.1f} | {more:.1f} | {statistics.median(ratios):.2f} "
+              f"({ratios[0]:.2f} to {ratios[-1]:.2f}) |", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
