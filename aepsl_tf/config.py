@@ -178,6 +178,13 @@ class LabelLoss(Config):
     )
 
 
+ONE_CLASS = (
+    "--label_loss=softmax learns nothing of a single class: its score is always 1; give "
+    "--label_loss=sigmoid"
+)
+"""What is said of softmax scores where there is a single class."""
+
+
 @dataclasses.dataclass(frozen=True)
 class PixelLimit(Config):
     """The size that a network sees whole images at."""

@@ -27,7 +27,6 @@ from aepsl_tf.phases import (
     train_classifier,
     train_segmenter,
 )
-from aepsl_tf.training import train
 from data_prep import sources, write_erased, write_saliency, write_voc
 
 _SEGMENTERS = ("no_psl", "psl", "psl_plus_plus", "psl_plus_plus_2", "supervised")
@@ -278,7 +277,7 @@ class Pipeline:
                     raise InputError(f"--weights={settings.weights}: no such file")
                 if settings.label_loss == "softmax" and getattr(settings, "psl", "") != "none":
                     if classes and len(classes) == 1:
-                        raise InputError(train.ONE_CLASS)
+                        raise InputError(config.ONE_CLASS)
                     if untagged:
                         raise InputError(
                             f"{self.settings.train_split}: {len(untagged)} pictures have no tag: "

@@ -3,6 +3,7 @@
 import tensorflow as tf
 from absl import logging
 
+from aepsl_tf.config import ONE_CLASS
 from aepsl_tf.data import datasets, order, records
 from aepsl_tf.data.feature_cache import FeatureCache
 from aepsl_tf.errors import InputError
@@ -11,12 +12,6 @@ from aepsl_tf.training import loop, solver, strategies, summaries
 
 _FLAT = 0.05
 """An even fall would make .2 of its way there."""
-
-
-ONE_CLASS = (
-    "--label_loss=softmax learns nothing of a single class: its score is always 1; give "
-    "--label_loss=sigmoid"
-)
 
 
 def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=None):

@@ -13,7 +13,7 @@ from aepsl_tf.data import records
 from aepsl_tf.errors import InputError
 from aepsl_tf.run_dir import RunDir
 from data_prep import write_saliency, write_voc
-from data_prep.saliency import drfi
+from data_prep.saliency import drfi, methods
 
 IDS = "abcd"
 
@@ -34,7 +34,7 @@ def write(small_devkit, tmp_path):
 @pytest.fixture
 def not_again(monkeypatch):
     """Arms a guard: no map may be made from then on."""
-    return lambda: monkeypatch.setattr(write_saliency.methods, "build", None)
+    return lambda: monkeypatch.setattr(methods, "build", None)
 
 
 @pytest.fixture
