@@ -184,7 +184,7 @@ class RunDir:
             raise InputError("--run_dir is empty: name the folder that holds this run's files")
         self.root = pathlib.Path(root)
         self.restart, self.chief, self.verify = restart, worker == 0, verify
-        self._checked = set()
+        self._checked, self._read = set(), None
         self._share = pathlib.Path(share) if share else None
         # The pipeline shares feature caches between its phases, runs that share with each other.
         self.keep_cache = bool(share)
@@ -296,6 +296,16 @@ class RunDir:
 
     def manifest(self):
         """Phase key → its entry (status, config, inputs, output digest, facts, seconds)."""
+        try:
+            stat = os.stat(self._manifest_path)
+        except FileNotFoundError:
+            return {}
+        stamp = stat.st_ino, stat.st_mtime_ns, stat.st_size
+        if self._read is None or self._read[0] != stamp:  # asked for by the hundred
+            self._read = stamp, self._checked_manifest()
+        return {key: dict(entry) for key, entry in self._read[1].items()}
+
+    def _checked_manifest(self):
         advice = "remove it; finished phases will then be redone"
         manifest = _read_json(self._manifest_path, {str: _ENTRY}, advice) or {}
         for key, entry in manifest.items():

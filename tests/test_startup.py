@@ -37,7 +37,7 @@ def loaded(*arguments):
     return {name.partition(".")[0] for name in found} & HEAVY, done
 
 
-# ------------------------------------------------------------------------ nothing before its time
+# ----------------------------------------------------------------- nothing before its time
 
 
 def test_no_command_s_module_loads_anything_heavy():

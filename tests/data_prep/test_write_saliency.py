@@ -116,7 +116,7 @@ def test_a_model_that_is_not_read_does_not_count(write, not_again, tmp_path):
 
 
 def test_a_killed_split_does_not_go_on_with_other_maps(write, maps, monkeypatch):
-    read = write_saliency.methods.FolderSaliency.map_for
+    read = methods.FolderSaliency.map_for
 
     def die_at_d(self, image_id, *size):
         if image_id == "d":
@@ -124,7 +124,7 @@ def test_a_killed_split_does_not_go_on_with_other_maps(write, maps, monkeypatch)
         return read(self, image_id, *size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(write_saliency.methods.FolderSaliency, "map_for", die_at_d)
+        patch.setattr(methods.FolderSaliency, "map_for", die_at_d)
         with pytest.raises(KeyboardInterrupt):
             write(method="folder", maps_dir=str(maps))
     shutil.copy(maps / "b.npy", maps / "a.npy")
