@@ -1,4 +1,4 @@
-"""TensorFlow loads without a word, unless something is wrong.
+"""TensorFlow loads and tries without a word, unless something is wrong.
 
 While its libraries load, TensorFlow writes to standard error before it looks at any log level: that
 oneDNN is on, that CUDA's factories are registered twice. Python cannot speak to it earlier, so
@@ -20,10 +20,14 @@ _IDLE = "|".join((
     "Unable to register cu(FFT|DNN|BLAS) factory: ",
     "computation placer already registered",
 ))  # fmt: skip
+FAILED = "OP_REQUIRES failed at|Local rendezvous is aborting|^[[:space:]]*\\[\\[\\{\\{node "
+"""Lines, as an extended regular expression, of an operation that this machine does not have: for
+who only tries whether it does.
+"""
 
 
 class _Finder:
-    """Finds TensorFlow where Python does, and has it load in `_filtered`."""
+    """Finds TensorFlow where Python does, and has it load without idle lines."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -34,7 +38,7 @@ class _Finder:
             load = spec.loader.exec_module
 
             def exec_module(module):
-                with _filtered():
+                with without(_IDLE):
                     load(module)
 
             spec.loader.exec_module = exec_module
@@ -48,8 +52,12 @@ def install():
 
 
 @contextlib.contextmanager
-def _filtered():
-    """What anybody in this process writes to standard error, but for idle lines."""
+def without(lines):
+    """Keeps lines that match from standard error, whoever in this process writes them there.
+
+    Args:
+      lines: an extended regular expression.
+    """
     import subprocess  # not above: it takes longer than the rest
 
     grep = shutil.which("grep")
@@ -61,7 +69,7 @@ def _filtered():
         yield
         return
     with os.fdopen(stderr, "wb") as kept:
-        process = subprocess.Popen([grep, "-avE", _IDLE], stdin=subprocess.PIPE, stdout=kept)
+        process = subprocess.Popen([grep, "-avE", lines], stdin=subprocess.PIPE, stdout=kept)
         os.dup2(process.stdin.fileno(), 2)
         process.stdin.close()
         try:

@@ -8,6 +8,13 @@ from absl import logging
 from aepsl_tf import config, config_flags
 
 
+def choose_precision(settings):
+    """What --precision=auto is for either network; see `training.precision.choose`."""
+    from aepsl_tf.training import precision
+
+    return precision.choose(settings)
+
+
 def run(settings, run_dir, workers=0):
     """Trains the classifier of one erase step; see `config.TrainClassifier`. Returns its facts."""
     del workers
@@ -18,7 +25,7 @@ def run(settings, run_dir, workers=0):
     if previous:
         inputs.append(f"train_classifier/step_{step - 1}")
 
-    def work(partial):
+    def work(partial, settings):
         from aepsl_tf.data import datasets
         from aepsl_tf.models import model_dir
         from aepsl_tf.models.classifier import Classifier
@@ -38,8 +45,9 @@ def run(settings, run_dir, workers=0):
 
     reads = {} if previous else {"weights": settings.weights}
     return run_dir.phase(
-        key, settings, inputs, run_dir.classifier(step), work, together=True, reads=reads
-    )
+        key, settings, inputs, run_dir.classifier(step), work, together=True, reads=reads,
+        choose=choose_precision,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
