@@ -58,8 +58,23 @@ def run(settings, run_dir, workers=0):
         }
         tables.show_segmentation(results, names)
         write_atomic(partial, sealed(results))
+        if what == "model":
+            _log(results, settings, run_dir, name)
 
     run_dir.phase(f"evaluate/{name}", settings, inputs, run_dir.evaluation(name), work)
+
+
+def _log(results, settings, run_dir, name):
+    """mIoU, for TensorBoard: its HParams tab has it beside what the model was trained with."""
+    from aepsl_tf.training.summaries import Events
+
+    trained = run_dir.entry(f"train_segmenter/{settings.model}")["config"]
+    plain = {k: v for k, v in trained.items() if isinstance(v, bool | int | float | str)}
+    events = Events(run_dir.tensorboard(f"evaluate/{name}"), plain)
+    # By its suffix, "" or "_crf", so that one column of the tab holds all models.
+    suffixed = {n.removeprefix(name): result["miou"] for n, result in results.items()}
+    events.scalars(0, {f"miou{s}": miou for s, miou in suffixed.items() if miou is not None})
+    events.close()
 
 
 def _saliency(settings, run_dir, truth_key):
