@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 STOREYS = (
     {"errors"},
     {"files"},
-    {"config", "classes"},
+    {"config", "classes", "progress"},
     {"run_dir"},
     {"data"},
     {"models"},

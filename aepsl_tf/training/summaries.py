@@ -1,4 +1,4 @@
-"""What one sees while training: a progress bar with time left, and TensorBoard."""
+"""What one sees while training: how far it is, and TensorBoard."""
 
 import dataclasses
 import shutil
@@ -9,32 +9,38 @@ from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import summary_v2 as hparams
 from tensorboard.summary.writer import event_file_writer
 
-from aepsl_tf.data import encoding, records
+from aepsl_tf.data import encoding
+from aepsl_tf.progress import progress
 
 
 class Progress(keras.callbacks.Callback):
-    """One bar over all epochs: images per second, time left, losses."""
+    """One bar over all epochs, with the losses of the last one."""
 
     def __init__(self, description, images, batch):
         super().__init__()
         self.description, self.images, self.batch = description, images, batch
+        self.bar = None
 
     def on_train_begin(self, logs=None):
         done = logs["epoch"] * self.images + min(logs["position"] * self.batch, self.images)
         total = self.params["epochs"] * self.images
-        self.bar = records.progress(total, self.description)
-        self.bar.update(done)
-        self.bar.unpause()
+        self.bar = progress(total, self.description, done=int(done))
 
     def on_train_batch_end(self, batch, logs=None):
         self.bar.update(min(self.batch, self.images - batch * self.batch))
 
     def on_epoch_end(self, epoch, logs=None):
         values = " ".join(f"{k} {v:.3f}" for k, v in logs.items())
-        self.bar.set_postfix_str(f"epoch {epoch + 1}/{self.params['epochs']} {values}")
+        self.bar.note(f"epoch {epoch + 1} of {self.params['epochs']}: {values}")
 
     def on_train_end(self, logs=None):
-        self.bar.close()
+        self.close()
+
+    def close(self):
+        """Also where training ended otherwise, or never began."""
+        if self.bar:
+            self.bar.close()
+            self.bar = None
 
 
 class Events:
@@ -103,6 +109,7 @@ class TensorBoard(keras.callbacks.Callback):
     def __init__(self, directory, batch, pictures=None):
         super().__init__()
         self.directory, self.batch, self.pictures = directory, batch, pictures
+        self.events = None
 
     def on_train_begin(self, logs=None):
         self.step = int(logs["epoch"] * self.params["steps"] + logs["position"])  # floats to Keras
@@ -128,4 +135,10 @@ class TensorBoard(keras.callbacks.Callback):
             self.events.pictures(self.step, self.pictures())
 
     def on_train_end(self, logs=None):
-        self.events.close()
+        self.close()
+
+    def close(self):
+        """As `Progress.close`."""
+        if self.events:
+            self.events.close()
+            self.events = None

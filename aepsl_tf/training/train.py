@@ -44,13 +44,19 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
             families, config, model.num_classes, fill, epoch, position, context, cache
         )
 
-    callbacks = list(callbacks)
+    shown = []
     if run_dir.chief:
-        callbacks += [
+        shown = [
             summaries.Progress(key, images, config.global_batch),
             summaries.TensorBoard(run_dir.tensorboard(key), config.global_batch, pictures),
         ]
-    history = loop.fit(model, batches, images, config, partial / "checkpoints", callbacks)
+    try:
+        history = loop.fit(
+            model, batches, images, config, partial / "checkpoints", [*callbacks, *shown]
+        )
+    finally:  # whatever ended it
+        for callback in shown:
+            callback.close()
     if run_dir.chief:
         model_dir.save(model, history, partial)
     falling = still_falling(history)
