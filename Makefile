@@ -1,11 +1,11 @@
-# make demo: the whole method on drawn scenes. make test: every test but the long ones and Beam's,
-# which test-long and test-scale run.
+# make demo: the whole method on drawn scenes; make tensorboard: the curves of RUN. make test: every
+# test but the long ones and Beam's, which test-long and test-scale run.
 PYTHON ?= python3.11
 VENV := .venv
 SCALE := .venv-scale
 RUN ?= runs/demo
 
-.PHONY: install demo test test-long test-scale lint
+.PHONY: install demo tensorboard test test-long test-scale lint
 install: $(VENV)/installed
 
 $(VENV)/installed: requirements.txt
@@ -28,6 +28,9 @@ demo: install
 	$(VENV)/bin/python -m data_prep.make_demo --demo_root=runs/demo_devkit
 	$(VENV)/bin/python -m aepsl_tf.pipeline --flagfile=flags/demo.flags \
 	  --run_dir=$(RUN) --voc_root=runs/demo_devkit
+
+tensorboard: install
+	$(VENV)/bin/tensorboard --logdir $(RUN)/tensorboard
 
 test: install
 	$(VENV)/bin/ruff check .

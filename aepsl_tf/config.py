@@ -16,7 +16,7 @@ from aepsl_tf.errors import InputError
 
 def setting(
     default, text, *, unit="", paper="", choices=(), low=None, high=None, above=None, below=None,
-    words=(), kind=None, identity=True, content=None,
+    words=(), kind=None, identity=True, content=None, auto=(),
 ):  # fmt: skip
     """A dataclass field with its help, unit, source in the paper, and allowed values.
 
@@ -26,12 +26,16 @@ def setting(
 
     `identity=False` marks a field that cannot change a byte of what the phase makes. `content`
     marks one that names a file or a folder: what that holds counts, not its name; its value lists
-    the words that may stand in the place of a file. The default of a field that is added later
-    must mean what was done before, because that is how runs of older versions are read.
+    the words that may stand in the place of a file. `auto` are the values that the word auto may
+    stand for: one is chosen where the phase begins, recorded in its place, and kept.
+
+    The default of a field that is added later must mean what was done before, because that is how
+    runs of older versions are read.
     """
     metadata = dict(
         help=text, unit=unit, paper=paper, choices=tuple(choices), low=low, high=high, above=above,
         below=below, words=tuple(words), kind=kind, identity=identity, content=content,
+        auto=tuple(auto),
     )  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -53,6 +57,15 @@ class Config:
         """The fields that shape what the phase makes, but those that name files."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)
                 if f.metadata["identity"] and f.metadata["content"] is None}  # fmt: skip
+
+    def unsettled(self):
+        """Field → the values it may get, where it is auto and gets one when the phase begins."""
+        return {f.name: f.metadata["auto"] for f in dataclasses.fields(self)
+                if f.metadata["auto"] and getattr(self, f.name) == "auto"}  # fmt: skip
+
+    def settled(self, recorded):
+        """These settings with the values that a manifest has for `unsettled` fields."""
+        return dataclasses.replace(self, **{name: recorded[name] for name in self.unsettled()})
 
     def is_word(self, name):
         """Whether a field that may name a file holds a word in its place."""
@@ -176,6 +189,13 @@ class LabelLoss(Config):
         paper="§3.2",
         choices=("softmax", "sigmoid"),
     )
+
+
+ONE_CLASS = (
+    "--label_loss=softmax learns nothing of a single class: its score is always 1; give "
+    "--label_loss=sigmoid"
+)
+"""What is said of softmax scores where there is a single class."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -425,8 +445,10 @@ class Network(Config):
     )
     precision: str = setting(
         "float32",
-        "what convolutions compute in; weights, losses and last layers stay float32",
-        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        "what convolutions compute in; weights, losses and last layers stay float32; auto: float32 "
+        "or mixed_bfloat16, whichever this machine is faster in when a run's first training begins",
+        choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
+        auto=("float32", "mixed_bfloat16"),
     )
     cache_features: bool = setting(
         False, "run the frozen part once per image into a cache on disk (needs --input=warp)"

@@ -3,6 +3,11 @@
 Every program defines the flags of every phase, so one flagfile serves a whole run. A field name
 is a flag. Fields of `Network` and `Solver`, which two networks share, can be narrowed to one:
 `--fc6_dilation=12 --classifier_fc6_dilation=2` gives the segmenter 12 and the classifier 2.
+
+A program hears what it is asked before it loads what it needs to do it. So a phase's module
+imports at its top what is light, and the rooms that bring TensorFlow, Keras or OpenCV at the top
+of the `work` (or the function) that computes with them. --help, --dry_run, a setting or an input
+that is refused and a phase that is finished load none of these; a test holds it.
 """
 
 import dataclasses
@@ -119,8 +124,10 @@ def workers():
 def open_run(settings):
     """The --run_dir, as the worker that this process is under --strategy."""
     worker = 0
-    if hasattr(settings, "strategy"):  # set up first: it must precede all that TensorFlow does
-        from aepsl_tf.training import strategies  # not above: data workers import this module
+    strategy = getattr(settings, "strategy", "one_device")
+    if strategy == "multi_worker" or (strategy == "auto" and "TF_CONFIG" in os.environ):
+        # Set up first: it must precede all that TensorFlow does.
+        from aepsl_tf.training import strategies
 
         worker, _ = strategies.worker(strategies.get(settings.strategy))
     return RunDir(common("run_dir"), common("restart"), worker, common("share"), common("verify"))

@@ -27,7 +27,7 @@ from aepsl_tf.phases import (
     train_classifier,
     train_segmenter,
 )
-from aepsl_tf.training import train
+from aepsl_tf.progress import Whole, clock
 from data_prep import sources, write_erased, write_saliency, write_voc
 
 _SEGMENTERS = ("no_psl", "psl", "psl_plus_plus", "psl_plus_plus_2", "supervised")
@@ -278,7 +278,7 @@ class Pipeline:
                     raise InputError(f"--weights={settings.weights}: no such file")
                 if settings.label_loss == "softmax" and getattr(settings, "psl", "") != "none":
                     if classes and len(classes) == 1:
-                        raise InputError(train.ONE_CLASS)
+                        raise InputError(config.ONE_CLASS)
                     if untagged:
                         raise InputError(
                             f"{self.settings.train_split}: {len(untagged)} pictures have no tag: "
@@ -296,11 +296,27 @@ class Pipeline:
             if self.run_dir.chief:  # until there is another, no summary is this run's
                 (self.run_dir.root / "summary.json").unlink(missing_ok=True)
             self.run_dir.keep_cache = True
-            mined = self._walk(lambda s: s.phase.run(s.settings, self.run_dir, self.workers))
+            to_do = [k for k, finished in self.plan().items()
+                     if not finished and not k.endswith("/ground_truth")]  # fmt: skip
+            whole = Whole(to_do, self._took)
+
+            def do(step):
+                with whole.step(step.keys[0]):
+                    return step.phase.run(step.settings, self.run_dir, self.workers)
+
+            mined = self._walk(do)
             if not self.run_dir.chief:
                 return None
             self.run_dir.drop_all_caches()
-            return self.summary(mined)
+            summary = self.summary(mined)
+            self._close(summary, whole)
+            return summary
+
+    def _took(self, key):
+        """Seconds that the longest phase of this one's kind took in this run, or None."""
+        kind = f"{key.split('/')[0]}/"
+        entries = (e for k, e in self.run_dir.manifest().items() if f"{k}/".startswith(kind))
+        return max((entry["seconds"] for entry in entries), default=None)
 
     def summary(self, steps):
         """RUN/summary.json and a table."""
@@ -345,10 +361,15 @@ class Pipeline:
             "seconds": {k: v["seconds"] for k, v in manifest.items()},
         }
         write_atomic(self.run_dir.root / "summary.json", to_json(summary))
-        self._print(summary)
         return summary
 
-    def _print(self, summary):
+    def _close(self, summary, whole):
+        """Prints what took how long, what came out, and where it lies."""
+        tables.show(
+            ["phase", "images/s", "time"],
+            [[key, "–" if rate is None else f"{rate:.1f}", clock(seconds)]
+             for key, rate, seconds in whole.rows],
+        )  # fmt: skip
         tables.show(
             ["masks of steps", "loss of M_t", "mIoU, labelled", "mIoU, void wrong", "labelled"],
             [

@@ -76,7 +76,7 @@ def _holds_work(partial):
     return partial.is_file() or (partial.is_dir() and any(partial.iterdir()))
 
 
-_BEGUN = {"config": {str: object}, "inputs": {str: str}}
+_BEGUN = {"config": {str: object}, "inputs": {str: str}, "chosen?": {str: object}}
 _ENTRY = _BEGUN | {"status": str, "output": str, "digest": str, "facts": {str: object},
                    "seconds": float, "bytes?": int}  # fmt: skip
 
@@ -103,11 +103,13 @@ class _Wanted:
         it could name one and none is read.
       inputs: phase key → digest of that phase's output.
       defaults: of every field, which older manifests may lack.
+      unsettled: field that is auto → the values that it may have been settled to.
     """
 
     config: dict
     inputs: dict
     defaults: dict
+    unsettled: dict
 
     @classmethod
     def of(cls, config, reads, inputs):
@@ -116,7 +118,7 @@ class _Wanted:
             for name, value in reads.items()
             if isinstance(value, str) and not config.is_word(name)
         }
-        return cls(config.identity() | reads | files, inputs, config.defaults())
+        return cls(config.identity() | reads | files, inputs, config.defaults(), config.unsettled())
 
     def to_json(self):
         config = {k: v.to_json() if isinstance(v, Content) else v for k, v in self.config.items()}
@@ -132,6 +134,8 @@ class _Wanted:
         files = {k: v for k, v in self.config.items() if isinstance(v, Content)}
         for name in sorted(self.config.keys() - files.keys()):
             now = self.config[name]
+            if old[name] in self.unsettled.get(name, ()):
+                continue
             if old[name] != now and not (now is None and old[name] == ""):
                 return f"--{name}={_named(old[name])}, now {_named(now)}"
         for name in sorted(recorded.keys() - self.defaults.keys()):
@@ -184,7 +188,7 @@ class RunDir:
             raise InputError("--run_dir is empty: name the folder that holds this run's files")
         self.root = pathlib.Path(root)
         self.restart, self.chief, self.verify = restart, worker == 0, verify
-        self._checked = set()
+        self._checked, self._read = set(), None
         self._share = pathlib.Path(share) if share else None
         # The pipeline shares feature caches between its phases, runs that share with each other.
         self.keep_cache = bool(share)
@@ -296,6 +300,16 @@ class RunDir:
 
     def manifest(self):
         """Phase key → its entry (status, config, inputs, output digest, facts, seconds)."""
+        try:
+            stat = os.stat(self._manifest_path)
+        except FileNotFoundError:
+            return {}
+        stamp = stat.st_ino, stat.st_mtime_ns, stat.st_size
+        if self._read is None or self._read[0] != stamp:  # asked for by the hundred
+            self._read = stamp, self._checked_manifest()
+        return {key: dict(entry) for key, entry in self._read[1].items()}
+
+    def _checked_manifest(self):
         advice = "remove it; finished phases will then be redone"
         manifest = _read_json(self._manifest_path, {str: _ENTRY}, advice) or {}
         for key, entry in manifest.items():
@@ -400,7 +414,7 @@ class RunDir:
         """Holds the run for several phases (the pipeline)."""
         return self._locked()
 
-    def phase(self, key, config, inputs, output, work, together=False, reads=None):
+    def phase(self, key, config, inputs, output, work, together=False, reads=None, choose=None):
         """Runs one phase unless it is finished already.
 
         Args:
@@ -415,6 +429,10 @@ class RunDir:
           reads: field → the file it names, as the setting has it, or a `Content`, or None where
             no file is read. What the files hold is compared. A finished phase does not need
             them: those that are not there any more are taken to be what they were.
+          choose: of a config with fields that may be auto; `choose(config) -> (value, why)` for
+            the one that is, asked once a run: what was begun, finished or chosen for another
+            phase of this run stays. `work` is called with the settled settings too,
+            `work(partial, config)`.
 
         Returns:
           The facts.
@@ -425,8 +443,12 @@ class RunDir:
         """
         inputs = {k: self.need(k, key)["digest"] for k in inputs}
         wanted = _Wanted.of(config, reads or {}, inputs)
+
+        def made(partial, recorded):
+            return work(partial, config.settled(recorded)) if choose else work(partial)
+
         if not self.chief:
-            return self._follow(key, wanted, output, work if together else None)
+            return self._follow(key, wanted, output, made if together else None)
         with self._locked():
             done = self.entry(key)
             if done is not None and not self._differs(key, done, wanted, "finished"):
@@ -444,13 +466,13 @@ class RunDir:
             if before is None or self._differs(key, before, wanted, "begun"):
                 before = None
                 _remove(partial)
-            source = wanted.renewed(before) if before else wanted.to_json()
+            source = wanted.renewed(before) if before else self._settled(wanted, config, choose)
             write_atomic(begun, sealed(source))
             if not output.suffix:
                 partial.mkdir(exist_ok=True)
             logging.info("%s: starts", key)
             start = time.monotonic()
-            facts = work(partial) or {}
+            facts = made(partial, source["config"]) or {}
             entry = source | {
                 "status": "publishing",
                 "output": str(output.relative_to(self.root)),
@@ -467,6 +489,20 @@ class RunDir:
             self._drop_caches()
             logging.info("%s: finished in %.0f s → %s", key, entry["seconds"], output)
             return facts
+
+    def _settled(self, wanted, config, choose):
+        """The record of a phase that begins: `wanted`, a value in the place of every auto."""
+        source = wanted.to_json()
+        for name in wanted.unsettled:
+            others = (e for e in self.manifest().values() if name in e.get("chosen", {}))
+            if before := next(others, None):
+                value, why = before["config"][name], before["chosen"][name]
+                logging.info("--%s=auto: %s, as this run began", name, value)
+            else:
+                value, why = choose(config)
+            source["config"][name] = value
+            source["chosen"] = source.get("chosen", {}) | {name: why}
+        return source
 
     def _take(self, key, wanted, output):
         """Takes a phase's output from a run that shares; its entry, or None where no run has it."""
@@ -506,7 +542,7 @@ class RunDir:
                 self._differs(key, done, wanted, "finished")
             before = self._begun(begun, partial)
             if work and before and partial.exists() and wanted.difference(before) is None:
-                work(partial)
+                work(partial, before["config"])
                 work = None
             if not alone:
                 patience = time.monotonic() + _CHIEF_STARTS

@@ -18,7 +18,6 @@ from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import tables
 from aepsl_tf.files import safe_name, to_json, write_atomic
-from aepsl_tf.inference import drawing
 
 FEW = 20
 """Images of a tag below which a classifier hardly learns it."""
@@ -229,6 +228,8 @@ def _print(summary, names):
 
 def _draw(folder, family, names):
     """A sheet of the first pictures of each tag."""
+    from aepsl_tf.inference import drawing
+
     chosen = collections.defaultdict(list)
     for row in family.read():
         for label in row["image/labels"]:

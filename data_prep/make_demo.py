@@ -7,7 +7,6 @@ import shutil
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.errors import InputError
-from data_prep.demo import devkit
 
 
 def run(settings) -> pathlib.Path:
@@ -19,6 +18,8 @@ def run(settings) -> pathlib.Path:
     Returns:
       The devkit's folder.
     """
+    from data_prep.demo import devkit
+
     if not settings.demo_root:
         raise InputError("--demo_root: name a folder to write the demo set to")
     root = pathlib.Path(settings.demo_root)

@@ -22,11 +22,12 @@ from aepsl_tf.data import runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import tables
 from aepsl_tf.files import digest, to_json, write_atomic
-from data_prep.saliency import training
 
 
 def run(settings, workers=0):
     """Writes the model and, beside it, its provenance and what it reaches on the held-out part."""
+    from data_prep.saliency import training
+
     target = pathlib.Path(settings.drfi_model)
     if target.suffix != ".npz":
         raise InputError(f"--drfi_model={settings.drfi_model}: name the file to write, NAME.npz")

@@ -10,7 +10,6 @@ import numpy as np
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import encoding, records
 from aepsl_tf.files import Content
-from data_prep.saliency import drfi, methods
 
 
 def run(settings, run_dir, workers=0):
@@ -20,10 +19,7 @@ def run(settings, run_dir, workers=0):
 
     def work(partial):
         images = records.Family(run_dir.family(split, "images"))
-        make = functools.partial(row_of, methods.build(
-            settings.method, drfi_model=settings.drfi_model, onnx_model=settings.onnx_model,
-            maps_dir=settings.maps_dir,
-        ))  # fmt: skip
+        make = functools.partial(row_of, _method(settings))
         records.write_family(
             partial, "saliency", images.counts, images.read, make, workers, description=key
         )
@@ -35,16 +31,25 @@ def run(settings, run_dir, workers=0):
 
 def check(settings):
     """Refuses a model or a folder that `run` would."""
-    methods.build(
-        settings.method, drfi_model=settings.drfi_model, onnx_model=settings.onnx_model,
-        maps_dir=settings.maps_dir,
-    )  # fmt: skip
+    from data_prep.saliency import methods
+
+    _method(settings)
     if settings.method == "onnx":
         methods.OnnxSaliency(settings.onnx_model)
 
 
+def _method(settings):
+    from data_prep.saliency import methods
+
+    return methods.build(
+        settings.method, drfi_model=settings.drfi_model, onnx_model=settings.onnx_model,
+        maps_dir=settings.maps_dir,
+    )  # fmt: skip
+
+
 def _reads(settings, images):
     """The files that a method reads: its model or, of a folder, the maps of the split's images."""
+    from data_prep.saliency import drfi, methods
 
     def maps():
         folder = methods.FolderSaliency(settings.maps_dir)

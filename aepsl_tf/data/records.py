@@ -16,11 +16,10 @@ import pickle
 import shutil
 import tempfile
 
-from tqdm import tqdm
-
 from aepsl_tf.data import runners, tfrecord
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import read_json, sealed, write_atomic
+from aepsl_tf.progress import progress
 
 # Kinds: bytes and int are one value, the plurals a list of any length; text is UTF-8 bytes.
 _IMAGE = {
@@ -398,15 +397,6 @@ def _write_shard(own, family, counts, items, make, index):
         _publish(attempt, own.parent, family, counts, index, made)
     except InputError as error:
         write_atomic(own / f"{index:05d}.error", str(error))
-
-
-def progress(total, description, unit="image", done=0):
-    """The one progress bar: rate and time left, quiet enough for a log file; B shows as kB, MB.
-
-    `done` of the total were there before.
-    """
-    return tqdm(total=total, desc=description, unit=unit, unit_scale=unit == "B", initial=done,
-                mininterval=1.0, maxinterval=30.0, dynamic_ncols=True, smoothing=0.05)  # fmt: skip
 
 
 def split_counts(images, shards):

@@ -2,10 +2,6 @@
 
 import sys
 
-import rich.box
-import rich.console
-import rich.table
-
 from aepsl_tf.evaluation.metrics import BACKGROUND_THRESHOLDS
 
 
@@ -18,6 +14,10 @@ def show(columns, rows):
     """
     if not rows:
         return
+    import rich.box
+    import rich.console
+    import rich.table
+
     table = rich.table.Table(box=rich.box.MARKDOWN)
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left", overflow="fold")

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from aepsl_tf import quiet
 from aepsl_tf.data.transforms import INPUT_MEAN
 from aepsl_tf.errors import InputError
 
@@ -56,7 +57,7 @@ def _trains_dilated(dtype):
     def gradient(image, kernel):
         return tf.gradients(tf.nn.conv2d(image, kernel, 1, "SAME", dilations=2), kernel)
 
-    with tf.init_scope():
+    with tf.init_scope(), quiet.without(quiet.FAILED):
         try:
             gradient(tf.ones([1, 5, 5, 1], dtype), tf.ones([3, 3, 1, 1], dtype))
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
@@ -142,6 +143,11 @@ def _blocks(backbone, fc6_dilation, fc_channels, dropout, seed, dtype):
     return stages
 
 
+def middle_filters(backbone):
+    """How many filters the convolutions of the third block of five have."""
+    return _SIZES[backbone][0][2][0]
+
+
 def build(config):
     """The trunk in two Keras models.
 
@@ -151,7 +157,12 @@ def build(config):
     Returns:
       (frozen, tuned): `frozen` maps RGB images `[B, H, W, 3]` in 0..255 to features and holds the
       layers through `config.freeze_through`; `tuned` maps those features to fc7 `[B, h, w, K]`.
+
+    Raises:
+      InputError: --precision is auto, which training alone settles.
     """
+    if config.precision == "auto":
+        raise InputError("--precision=auto: a network has one precision: training settles it")
     stages = _blocks(
         config.backbone, config.fc6_dilation, config.fc_channels,
         getattr(config, "dropout", 0.5), getattr(config, "seed", 0), config.precision,

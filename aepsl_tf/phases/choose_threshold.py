@@ -8,12 +8,10 @@ Tags and saliency decide; no ground truth is read. `mine_regions --threshold=aut
 import numpy as np
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import datasets, encoding, records
+from aepsl_tf.data import encoding, records
 from aepsl_tf.evaluation import tables
 from aepsl_tf.files import sealed, write_atomic
-from aepsl_tf.inference.over_split import Reader, over_split
-from aepsl_tf.mining import agreement, erasing, heatmaps, pseudo_masks, regions
-from aepsl_tf.models import model_dir
+from aepsl_tf.mining import agreement, erasing, pseudo_masks, regions
 
 
 def run(settings, run_dir, workers=0):
@@ -29,6 +27,11 @@ def run(settings, run_dir, workers=0):
     thresholds = agreement.CANDIDATES if settings.threshold == "auto" else (settings.threshold,)
 
     def work(partial):
+        from aepsl_tf.data import datasets
+        from aepsl_tf.inference.over_split import Reader, over_split
+        from aepsl_tf.mining import heatmaps
+        from aepsl_tf.models import model_dir
+
         model_dir.start_over(settings)
         family, fill = datasets.open_training_split(run_dir, split, step)
         model, classes = model_dir.load(run_dir.classifier(step)), run_dir.classes()

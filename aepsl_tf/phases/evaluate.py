@@ -6,9 +6,8 @@ python -m aepsl_tf.phases.evaluate --run_dir=RUN --what=model --model=psl --spli
 from aepsl_tf import config, config_flags
 from aepsl_tf.classes import BACKGROUND, VOID
 from aepsl_tf.data import encoding, records
-from aepsl_tf.evaluation import measures, metrics, tables
+from aepsl_tf.evaluation import metrics, tables
 from aepsl_tf.files import sealed, write_atomic
-from aepsl_tf.models import model_dir
 from aepsl_tf.phases import make_masks, train_segmenter
 
 
@@ -24,14 +23,14 @@ def run(settings, run_dir, workers=0):
         name = settings.model + ("_gt" if settings.with_tags else "")
         inputs = [truth_key, f"write_voc/{split}", f"train_segmenter/{settings.model}"]
 
-        def measure(truth, count):
+        def measure(measures, truth, count):
             return measures.of_model(settings, run_dir, truth, count, workers)
     elif what == "masks":
         masks_name = settings.masks or make_masks.name_of(settings.merge_steps)
         name = f"masks_{masks_name}"
         inputs = [truth_key, train_segmenter.masks_key(masks_name)]
 
-        def measure(truth, count):
+        def measure(measures, truth, count):
             masks = records.Family(run_dir.masks(masks_name))
             return measures.of_masks(masks, truth, count)
     elif what == "saliency":
@@ -43,21 +42,39 @@ def run(settings, run_dir, workers=0):
             *(f"mine_regions/step_{s}" for s in range(1, settings.merge_steps + 1)),
         ]
 
-        def measure(truth, count):
+        def measure(measures, truth, count):
             return measures.of_regions(run_dir, settings.merge_steps, truth, count)
 
     def work(partial):
+        from aepsl_tf.evaluation import measures
+        from aepsl_tf.models import model_dir
+
         model_dir.start_over(settings)
         truth = records.Family(run_dir.ground_truth(split, "evaluate"))
         names = run_dir.classes().all_names()
         results = {
             f"{name}{suffix}": confusion.results(names)
-            for suffix, confusion in measure(truth, len(names)).items()
+            for suffix, confusion in measure(measures, truth, len(names)).items()
         }
         tables.show_segmentation(results, names)
         write_atomic(partial, sealed(results))
+        if what == "model":
+            _log(results, settings, run_dir, name)
 
     run_dir.phase(f"evaluate/{name}", settings, inputs, run_dir.evaluation(name), work)
+
+
+def _log(results, settings, run_dir, name):
+    """mIoU, for TensorBoard: its HParams tab has it beside what the model was trained with."""
+    from aepsl_tf.training.summaries import Events
+
+    trained = run_dir.entry(f"train_segmenter/{settings.model}")["config"]
+    plain = {k: v for k, v in trained.items() if isinstance(v, bool | int | float | str)}
+    events = Events(run_dir.tensorboard(f"evaluate/{name}"), plain)
+    # By its suffix, "" or "_crf", so that one column of the tab holds all models.
+    suffixed = {n.removeprefix(name): result["miou"] for n, result in results.items()}
+    events.scalars(0, {f"miou{s}": miou for s, miou in suffixed.items() if miou is not None})
+    events.close()
 
 
 def _saliency(settings, run_dir, truth_key):

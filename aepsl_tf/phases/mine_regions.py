@@ -4,11 +4,8 @@ python -m aepsl_tf.phases.mine_regions --run_dir=RUN --step=1 --threshold=0.2
 """
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import datasets, encoding, records
-from aepsl_tf.inference.over_split import Reader, over_split
-from aepsl_tf.mining import erasing, heatmaps
-from aepsl_tf.models import model_dir
-from aepsl_tf.training import strategies
+from aepsl_tf.data import encoding, records
+from aepsl_tf.mining import erasing
 
 
 def run(settings, run_dir, workers=0):
@@ -17,7 +14,6 @@ def run(settings, run_dir, workers=0):
     Several workers (TF_CONFIG) share the shards.
     """
     del workers
-    worker, count = strategies.worker(strategies.get(settings.strategy))
     step, split = settings.step, settings.train_split
     key = f"mine_regions/step_{step}"
     inputs = [f"write_voc/{split}", f"train_classifier/step_{step}"]
@@ -27,6 +23,13 @@ def run(settings, run_dir, workers=0):
         threshold = run_dir.need(inputs[-1], key)["facts"]["threshold"]
 
     def work(partial):
+        from aepsl_tf.data import datasets
+        from aepsl_tf.inference.over_split import Reader, over_split
+        from aepsl_tf.mining import heatmaps
+        from aepsl_tf.models import model_dir
+        from aepsl_tf.training import strategies
+
+        worker, count = strategies.worker(strategies.get(settings.strategy))
         model_dir.start_over(settings)
         family, fill = datasets.open_training_split(run_dir, split, step)
         model = model_dir.load(run_dir.classifier(step))

@@ -10,13 +10,9 @@ import pathlib
 from absl import logging
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import encoding, records, runners, transforms
+from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import read_json, to_json, write_atomic
-from aepsl_tf.inference import cells, crf
-from aepsl_tf.inference.over_split import Reader
-from aepsl_tf.inference.predictor import Predictor
-from aepsl_tf.models import model_dir
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
@@ -34,6 +30,13 @@ def run(settings, run_dir, workers=0):
     made = _outputs_of(files, output)
     output.mkdir(parents=True, exist_ok=True)
     write_atomic(output / _MADE, to_json(made))
+
+    from aepsl_tf.data import transforms
+    from aepsl_tf.inference import cells, crf
+    from aepsl_tf.inference.over_split import Reader
+    from aepsl_tf.inference.predictor import Predictor
+    from aepsl_tf.models import model_dir
+
     model_dir.start_over(settings)
     model = model_dir.load(run_dir.model(settings.model))
     predictor = Predictor(model, settings)

@@ -9,12 +9,8 @@ import re
 import numpy as np
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import datasets, records
+from aepsl_tf.data import records
 from aepsl_tf.errors import InputError
-from aepsl_tf.inference import cells, crf
-from aepsl_tf.inference.over_split import Reader, over_split
-from aepsl_tf.inference.predictor import Predictor
-from aepsl_tf.models import model_dir
 
 
 def run(settings, run_dir, workers=0):
@@ -27,6 +23,12 @@ def run(settings, run_dir, workers=0):
     inputs = [f"write_voc/{split}", f"train_segmenter/{settings.model}"]
 
     def work(partial):
+        from aepsl_tf.data import datasets
+        from aepsl_tf.inference import cells, crf
+        from aepsl_tf.inference.over_split import Reader, over_split
+        from aepsl_tf.inference.predictor import Predictor
+        from aepsl_tf.models import model_dir
+
         model_dir.start_over(settings)
         model = model_dir.load(run_dir.model(settings.model))
         predictor = Predictor(model, settings)

@@ -7,11 +7,9 @@ python -m aepsl_tf.phases.report --run_dir=RUN
 import functools
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import datasets, encoding, records
+from aepsl_tf.data import encoding, records
 from aepsl_tf.evaluation import metrics
 from aepsl_tf.files import safe_name
-from aepsl_tf.inference import drawing, panels
-from aepsl_tf.models import model_dir
 from aepsl_tf.phases import make_masks
 
 _MODELS = ("psl_plus_plus_2", "psl_plus_plus", "psl", "no_psl", "supervised")
@@ -42,6 +40,10 @@ def run(settings, run_dir, workers=0):
               *([measured] if measured else [])]  # fmt: skip
 
     def work(partial):
+        from aepsl_tf.data import datasets
+        from aepsl_tf.inference import drawing, panels
+        from aepsl_tf.models import model_dir
+
         model_dir.start_over(settings)
         classes, names = run_dir.classes(), run_dir.classes().all_names()
         images = records.Family(run_dir.family(split, "images"))
@@ -78,6 +80,9 @@ def run(settings, run_dir, workers=0):
 
     def figures(classes, images, decode):
         """Name → picture."""
+        from aepsl_tf.inference import drawing, panels
+        from aepsl_tf.models import model_dir
+
         drawn = {}
         if steps:
             losses = {

@@ -6,10 +6,13 @@ python -m aepsl_tf.phases.train_classifier --run_dir=RUN --step=1
 from absl import logging
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import datasets
-from aepsl_tf.models import model_dir
-from aepsl_tf.models.classifier import Classifier
-from aepsl_tf.training import pictures, strategies, train
+
+
+def choose_precision(settings):
+    """What --precision=auto is for either network; see `training.precision.choose`."""
+    from aepsl_tf.training import precision
+
+    return precision.choose(settings)
 
 
 def run(settings, run_dir, workers=0):
@@ -22,11 +25,14 @@ def run(settings, run_dir, workers=0):
     if previous:
         inputs.append(f"train_classifier/step_{step - 1}")
 
-    strategy = strategies.get(settings.strategy)
+    def work(partial, settings):
+        from aepsl_tf.data import datasets
+        from aepsl_tf.models import model_dir
+        from aepsl_tf.models.classifier import Classifier
+        from aepsl_tf.training import pictures, strategies, train
 
-    def work(partial):
         model_dir.start_over(settings)  # before the scope, which does not outlive it
-        with strategy.scope():
+        with strategies.get(settings.strategy).scope():
             family, fill = datasets.open_training_split(run_dir, split, step)
             model = Classifier(settings, len(run_dir.classes()))
             if previous:
@@ -39,8 +45,9 @@ def run(settings, run_dir, workers=0):
 
     reads = {} if previous else {"weights": settings.weights}
     return run_dir.phase(
-        key, settings, inputs, run_dir.classifier(step), work, together=True, reads=reads
-    )
+        key, settings, inputs, run_dir.classifier(step), work, together=True, reads=reads,
+        choose=choose_precision,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ import re
 from absl import logging
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import datasets, records
+from aepsl_tf.data import records
 from aepsl_tf.errors import InputError
-from aepsl_tf.models import model_dir
-from aepsl_tf.models.segmenter import PslStart, Segmenter
 from aepsl_tf.phases import make_masks
-from aepsl_tf.training import pictures, strategies, train
+from aepsl_tf.phases.train_classifier import choose_precision
 
 NAMES = {"none": "no_psl", "branch_only": "branch_only", "full": "psl"}
 _RESERVED = ("data", "masks", "cache", "eval", "export", "report", "tensorboard")
@@ -47,11 +45,14 @@ def run(settings, run_dir, workers=0):
         inputs.append(f"train_segmenter/{settings.start_model}")
     key = f"train_segmenter/{name}"
 
-    strategy = strategies.get(settings.strategy)
+    def work(partial, settings):
+        from aepsl_tf.data import datasets
+        from aepsl_tf.models import model_dir
+        from aepsl_tf.models.segmenter import PslStart, Segmenter
+        from aepsl_tf.training import pictures, strategies, train
 
-    def work(partial):
         model_dir.start_over(settings)  # before the scope, which does not outlive it
-        with strategy.scope():
+        with strategies.get(settings.strategy).scope():
             images, fill = datasets.open_training_split(run_dir, split, 1)
             families = [images, records.Family(run_dir.masks(masks))]
             model = Segmenter(settings, len(run_dir.classes()))
@@ -69,8 +70,9 @@ def run(settings, run_dir, workers=0):
 
     reads = {} if settings.start_model else {"weights": settings.weights}
     return run_dir.phase(
-        key, settings, inputs, run_dir.model(name), work, together=True, reads=reads
-    )
+        key, settings, inputs, run_dir.model(name), work, together=True, reads=reads,
+        choose=choose_precision,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

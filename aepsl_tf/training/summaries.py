@@ -1,76 +1,144 @@
-"""What one sees while training: a progress bar with time left, and TensorBoard."""
+"""What one sees while training: how far it is, and TensorBoard."""
 
+import dataclasses
+import shutil
 import time
 
 import keras
-import tensorflow as tf
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.hparams import summary_v2 as hparams
+from tensorboard.summary.writer import event_file_writer
 
-from aepsl_tf.data import records
+from aepsl_tf.data import encoding
+from aepsl_tf.progress import progress
 
 
 class Progress(keras.callbacks.Callback):
-    """One bar over all epochs: images per second, time left, losses."""
+    """One bar over all epochs, with the losses of the last one."""
 
     def __init__(self, description, images, batch):
         super().__init__()
         self.description, self.images, self.batch = description, images, batch
+        self.bar = None
 
     def on_train_begin(self, logs=None):
         done = logs["epoch"] * self.images + min(logs["position"] * self.batch, self.images)
         total = self.params["epochs"] * self.images
-        self.bar = records.progress(total, self.description)
-        self.bar.update(done)
-        self.bar.unpause()
+        self.bar = progress(total, self.description, done=int(done))
 
     def on_train_batch_end(self, batch, logs=None):
         self.bar.update(min(self.batch, self.images - batch * self.batch))
 
     def on_epoch_end(self, epoch, logs=None):
         values = " ".join(f"{k} {v:.3f}" for k, v in logs.items())
-        self.bar.set_postfix_str(f"epoch {epoch + 1}/{self.params['epochs']} {values}")
+        self.bar.note(f"epoch {epoch + 1} of {self.params['epochs']}: {values}")
 
     def on_train_end(self, logs=None):
-        self.bar.close()
+        self.close()
+
+    def close(self):
+        """Also where training ended otherwise, or never began."""
+        if self.bar:
+            self.bar.close()
+            self.bar = None
+
+
+class Events:
+    """A log directory that TensorBoard reads: scalars, pictures, and the settings behind them.
+
+    What is written is on disk when a method returns, so a checkpoint is never ahead of its curves.
+
+    Args:
+      directory: of this life's event file.
+      settings: name → value, for the HParams tab; what is logged last are their metrics there.
+      done: steps that are done already. With none, what lies in the directory is another try's and
+        goes; else all that was written after that step by a life that was killed counts no more.
+    """
+
+    def __init__(self, directory, settings, done=0):
+        if not done:
+            shutil.rmtree(directory, ignore_errors=True)
+        self._file = event_file_writer.EventFileWriter(str(directory))
+        # From a second start on, TensorBoard takes it that what it read of this step and later ones
+        # is another life's.
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add(step=done + 1, session_log=start)
+        if not done:
+            self._add(step=0, summary=hparams.hparams_pb(settings))
+
+    def scalars(self, step, values):
+        """Args: values: tag → number."""
+        self._summary(step, ({"tag": tag, "simple_value": v} for tag, v in values.items()))
+
+    def pictures(self, step, pictures):
+        """Args: pictures: tag → uint8 `[H, W, 3]`."""
+
+        def image(picture):
+            height, width, _ = picture.shape
+            return summary_pb2.Summary.Image(
+                height=height, width=width, colorspace=3,
+                encoded_image_string=encoding.rgb_png(picture),
+            )  # fmt: skip
+
+        self._summary(step, ({"tag": tag, "image": image(p)} for tag, p in pictures.items()))
+
+    def _summary(self, step, values):
+        values = [summary_pb2.Summary.Value(**value) for value in values]
+        self._add(step=step, summary=summary_pb2.Summary(value=values))
+
+    def _add(self, **event):
+        self._file.add_event(event_pb2.Event(wall_time=time.time(), **event))
+        self._file.flush()
+
+    def close(self):
+        self._file.close()
 
 
 class TensorBoard(keras.callbacks.Callback):
     """Losses and learning rate every few steps, images per second and pictures an epoch.
 
+    All of it stands at the train step that it was logged after, and once, however often the
+    training was killed.
+
     Args:
-      directory: of the event file.
+      directory: see `Events`.
       batch: images a step.
       pictures: `pictures() -> {name: uint8 [H, W, 3]}`, called after each epoch; or None.
     """
 
     def __init__(self, directory, batch, pictures=None):
         super().__init__()
-        self.writer = tf.summary.create_file_writer(str(directory))
-        self.batch, self.pictures = batch, pictures
+        self.directory, self.batch, self.pictures = directory, batch, pictures
+        self.events = None
+
+    def on_train_begin(self, logs=None):
+        self.step = int(logs["epoch"] * self.params["steps"] + logs["position"])  # floats to Keras
+        self.events = Events(self.directory, dataclasses.asdict(self.model.config), self.step)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.started, self.steps = time.monotonic(), 0
+        self.started, self.first = time.monotonic(), self.step
 
     def on_train_batch_end(self, batch, logs=None):
-        self.steps += 1
+        self.step += 1
         if not logs:  # a step whose losses nobody waits for
             return
-        optimizer = self.model.optimizer
-        step = int(keras.ops.convert_to_numpy(optimizer.iterations))
-        with self.writer.as_default(step):
-            for name, value in logs.items():
-                tf.summary.scalar(f"train/{name}", value)
-            rate = keras.ops.convert_to_numpy(optimizer.learning_rate)
-            tf.summary.scalar("train/learning_rate", float(rate))
+        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        values = {f"train/{name}": value for name, value in logs.items()}
+        self.events.scalars(self.step, values | {"train/learning_rate": float(rate)})
 
     def on_epoch_end(self, epoch, logs=None):
-        rate = self.steps * self.batch / max(time.monotonic() - self.started, 1e-9)
-        with self.writer.as_default(epoch + 1):
-            tf.summary.scalar("epoch/images_per_second", rate)
-            for name, value in logs.items():
-                tf.summary.scalar(f"epoch/{name}", value)
-            for name, picture in (self.pictures() if self.pictures else {}).items():
-                tf.summary.image(name, picture[None])
-        self.writer.flush()
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        values = {f"epoch/{name}": value for name, value in logs.items()}
+        rate = (self.step - self.first) * self.batch / seconds
+        self.events.scalars(self.step, values | {"epoch/images_per_second": rate})
+        if self.pictures:
+            self.events.pictures(self.step, self.pictures())
 
     def on_train_end(self, logs=None):
-        self.writer.close()
+        self.close()
+
+    def close(self):
+        """As `Progress.close`."""
+        if self.events:
+            self.events.close()
+            self.events = None

@@ -3,6 +3,7 @@
 import tensorflow as tf
 from absl import logging
 
+from aepsl_tf.config import ONE_CLASS
 from aepsl_tf.data import datasets, order, records
 from aepsl_tf.data.feature_cache import FeatureCache
 from aepsl_tf.errors import InputError
@@ -11,12 +12,6 @@ from aepsl_tf.training import loop, solver, strategies, summaries
 
 _FLAT = 0.05
 """An even fall would make .2 of its way there."""
-
-
-ONE_CLASS = (
-    "--label_loss=softmax learns nothing of a single class: its score is always 1; give "
-    "--label_loss=sigmoid"
-)
 
 
 def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=None):
@@ -49,13 +44,19 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
             families, config, model.num_classes, fill, epoch, position, context, cache
         )
 
-    callbacks = list(callbacks)
+    shown = []
     if run_dir.chief:
-        callbacks += [
+        shown = [
             summaries.Progress(key, images, config.global_batch),
             summaries.TensorBoard(run_dir.tensorboard(key), config.global_batch, pictures),
         ]
-    history = loop.fit(model, batches, images, config, partial / "checkpoints", callbacks)
+    try:
+        history = loop.fit(
+            model, batches, images, config, partial / "checkpoints", [*callbacks, *shown]
+        )
+    finally:  # whatever ended it
+        for callback in shown:
+            callback.close()
     if run_dir.chief:
         model_dir.save(model, history, partial)
     falling = still_falling(history)

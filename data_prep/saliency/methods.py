@@ -15,7 +15,6 @@ import warnings
 
 import cv2
 import numpy as np
-import onnxruntime
 
 from aepsl_tf.data import encoding
 from aepsl_tf.errors import InputError
@@ -84,6 +83,8 @@ class OnnxSaliency:
     """
 
     def __init__(self, model_path):
+        import onnxruntime
+
         self._path = _existing_model(model_path)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # worker processes share the cores among them

@@ -305,12 +305,13 @@ from aepsl_tf import config
 from aepsl_tf.data import runners
 from aepsl_tf.run_dir import RunDir
 from data_prep import write_saliency
+from data_prep.saliency import methods
 import test_runners
 
 if __name__ == "__main__":
     runners.PATIENCE = 0.0
     workers = runners.choose(sys.argv[2], 2, "")
-    write_saliency.methods.build = test_runners.slow_method
+    methods.build = test_runners.slow_method
     write_saliency.run(config.WriteSaliency(), RunDir(sys.argv[1]), workers)
 """
 
@@ -358,7 +359,7 @@ def test_killed_within_a_shard_and_resumed(devkit, tmp_path, runner, monkeypatch
     done = {p.name: p.stat().st_mtime_ns for p in partial.glob("*.tfrecord")}
     assert 1 <= len(done) < 6
 
-    monkeypatch.setattr(write_saliency.methods, "build", slow_method)
+    monkeypatch.setattr("data_prep.saliency.methods.build", slow_method)
     for root in roots:
         write_saliency.run(config.WriteSaliency(), RunDir(root), 1)
     assert _families(roots[0]) == _families(roots[1])

@@ -13,7 +13,7 @@ from aepsl_tf.data import records
 from aepsl_tf.errors import InputError
 from aepsl_tf.run_dir import RunDir
 from data_prep import write_saliency, write_voc
-from data_prep.saliency import drfi
+from data_prep.saliency import drfi, methods
 
 IDS = "abcd"
 
@@ -34,7 +34,7 @@ def write(small_devkit, tmp_path):
 @pytest.fixture
 def not_again(monkeypatch):
     """Arms a guard: no map may be made from then on."""
-    return lambda: monkeypatch.setattr(write_saliency.methods, "build", None)
+    return lambda: monkeypatch.setattr(methods, "build", None)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_model_that_is_not_read_does_not_count(write, not_again, tmp_path):
 
 
 def test_a_killed_split_does_not_go_on_with_other_maps(write, maps, monkeypatch):
-    read = write_saliency.methods.FolderSaliency.map_for
+    read = methods.FolderSaliency.map_for
 
     def die_at_d(self, image_id, *size):
         if image_id == "d":
@@ -124,7 +124,7 @@ def test_a_killed_split_does_not_go_on_with_other_maps(write, maps, monkeypatch)
         return read(self, image_id, *size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(write_saliency.methods.FolderSaliency, "map_for", die_at_d)
+        patch.setattr(methods.FolderSaliency, "map_for", die_at_d)
         with pytest.raises(KeyboardInterrupt):
             write(method="folder", maps_dir=str(maps))
     shutil.copy(maps / "b.npy", maps / "a.npy")

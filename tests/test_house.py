@@ -1,0 +1,82 @@
+"""Rooms know only what lies below them, wherever in a module they import it."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+STOREYS = (
+    {"errors"},
+    {"files"},
+    {"config", "classes", "progress"},
+    {"run_dir"},
+    {"data"},
+    {"models"},
+    {"mining"},
+    {"training", "inference"},
+    {"evaluation"},
+    {"config_flags"},
+    {"phases", "status"},
+    {"pipeline", "experiments"},
+)
+"""From the ground up; `quiet` and the package itself lie below everything."""
+LEVEL = {room: level for level, rooms in enumerate(STOREYS) for room in rooms}
+MAY_PREPARE = {"pipeline"}
+"""Who may import `data_prep`."""
+SIDEWAYS = {("training", "inference")}
+"""On one storey; else rooms of one storey do not know each other."""
+
+
+def room(module):
+    """The room that a module's name lies in: of aepsl_tf, or data_prep; "" for anything else."""
+    package, _, rest = module.partition(".")
+    if package == "data_prep":
+        return package
+    return rest.partition(".")[0] if package == "aepsl_tf" else ""
+
+
+def imports(tree):
+    """Every module that is imported anywhere in a module's source, in functions too."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def wrong(module, source):
+    """What a module imports that does not lie below it."""
+    own = room(module)
+    found = []
+    for name in imports(ast.parse(source)):
+        other = room(name)
+        if other in ("", own) or other not in LEVEL.keys() | {"data_prep"}:
+            continue
+        if other == "data_prep":
+            down = own in MAY_PREPARE
+        else:
+            down = LEVEL[other] < LEVEL[own] or (own, other) in SIDEWAYS
+        if not down:
+            found.append(name)
+    return found
+
+
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
+           for path in sorted((ROOT / "aepsl_tf").rglob("*.py"))}  # fmt: skip
+
+
+def test_every_room_has_its_storey():
+    rooms = {room(name) for name in MODULES} - {"__init__", "__main__", "quiet"}
+    assert rooms == LEVEL.keys()
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if room(n) in LEVEL])
+def test_no_arrow_runs_up(name):
+    assert wrong(name, MODULES[name].read_text()) == []
+
+
+def test_the_test_sees_imports_in_functions():
+    source = "def run():\n    def work():\n        from aepsl_tf.phases import relabel\n"
+    assert wrong("aepsl_tf.models.network", source) == ["aepsl_tf.phases.relabel"]
+    assert wrong("aepsl_tf.data.records", "import data_prep.tags") == ["data_prep.tags"]

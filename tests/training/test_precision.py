@@ -1,0 +1,187 @@
+"""--precision=auto: what is chosen, that it is kept, and that nothing finished gets stale by it."""
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from aepsl_tf import config
+from aepsl_tf.errors import InputError
+from aepsl_tf.models import backbones, model_dir
+from aepsl_tf.phases import train_classifier, train_segmenter
+from aepsl_tf.run_dir import RunDir
+from aepsl_tf.training import precision
+
+BF16 = "mixed_bfloat16"
+
+
+# ------------------------------------------------------------------------------------- the choice
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """`fake(seconds…)` is what the tries are said to take from then on; returns who asked."""
+
+    def arm(float32, bfloat16=None):
+        asked, seconds = [], {"float32": float32}
+        if bfloat16 is not None:
+            seconds[BF16] = bfloat16
+        monkeypatch.setattr(
+            precision, "measure", lambda backbone: asked.append(backbone) or seconds
+        )
+        return asked
+
+    return arm
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [((0.2, 0.1), BF16), ((0.1, 0.2), "float32"), ((0.1, 0.098), "float32"), ((0.1,), "float32")],
+)
+def test_the_faster_one_is_chosen_and_a_tie_is_float32(seconds, chosen, fake, caplog):
+    asked = fake(*seconds)
+    with caplog.at_level("INFO", logger="absl"):
+        value, why = precision.choose(config.TrainClassifier(precision="auto"))
+    assert value == chosen and list(why.values()) == list(seconds) and asked == ["vgg16"]
+    (line,) = (r.getMessage() for r in caplog.records)
+    assert line.startswith(f"--precision=auto: {chosen} (") and "float32 " in line
+    assert (f"{BF16} " in line) == (len(seconds) == 2 or chosen == BF16)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [([(8, 0)], BF16), ([(9, 0), (7, 5)], "float32"), ([(12, 0)], BF16), ([None], "float32")],
+)
+def test_gpus_are_known_by_their_compute_capability(capabilities, chosen, fake, monkeypatch):
+    details = {i: {"compute_capability": c} if c else {} for i, c in enumerate(capabilities)}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(details))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
+    asked = fake(1.0, 0.1)
+    value, why = precision.choose(config.TrainClassifier(precision="auto"))
+    assert value == chosen and not asked
+    assert why == {"compute_capability": ".".join(map(str, min(c or (0, 0) for c in capabilities)))}
+
+
+def test_a_real_try():
+    found = precision.measure("vgg16_small")
+    assert "float32" in found and found.keys() <= {"float32", BF16}
+    assert all(0 < seconds < 10 for seconds in found.values())
+
+
+def test_what_cannot_be_trained_in_is_left_out(monkeypatch, capfd):
+    step = precision._step
+
+    def refusing(backbone, name):
+        if name == BF16:
+            raise tf.errors.AbortedError(None, None, "no such instruction")
+        return step(backbone, name)
+
+    monkeypatch.setattr(precision, "_step", refusing)
+    assert precision.measure("vgg16_small").keys() == {"float32"}
+
+
+def test_no_network_is_built_in_auto():
+    with pytest.raises(InputError, match="--precision=auto: a network has one precision"):
+        backbones.build(config.TrainClassifier(precision="auto"))
+
+
+# -------------------------------------------------------------------------------- what is recorded
+
+
+class Phase:
+    """A training phase that notes the precision it is called with, in place of training."""
+
+    def __init__(self, root):
+        self.root, self.seen = root, []
+
+    def __call__(self, wanted, choose=None, key="train_classifier/step_1", die=False, worker=0):
+        run_dir = RunDir(self.root, worker=worker)
+
+        def work(partial, settings):
+            self.seen.append(settings.precision)
+            (partial / "weights").write_text(settings.precision)
+            if die:
+                raise KeyboardInterrupt
+
+        def chosen(settings):
+            assert choose, "nothing was to be chosen"
+            return choose, {"float32": 0.2, BF16: 0.1}
+
+        settings = config.TrainClassifier(precision=wanted)
+        output = run_dir.root / key.replace("/", "_")
+        run_dir.phase(key, settings, [], output, work, together=True, choose=chosen)
+        return run_dir.entry(key)
+
+
+@pytest.fixture
+def phase(tmp_path):
+    return Phase(tmp_path / "run")
+
+
+def test_the_choice_is_recorded_and_not_made_again(phase):
+    entry = phase("auto", choose=BF16)
+    assert entry["config"]["precision"] == BF16
+    assert entry["chosen"] == {"precision": {"float32": 0.2, BF16: 0.1}}
+    assert phase("auto") == phase(BF16) == entry
+    with pytest.raises(InputError, match="--precision=mixed_bfloat16, now float32"):
+        phase("float32")
+    assert phase.seen == [BF16]
+
+
+def test_a_run_chooses_once(phase):
+    phase("auto", choose=BF16)
+    entry = phase("auto", key="train_classifier/step_2")
+    assert entry["config"]["precision"] == BF16 and "chosen" in entry
+    assert phase.seen == [BF16, BF16]
+
+
+@pytest.mark.parametrize("given", ["float32", BF16])
+def test_what_was_given_before_is_not_stale(given, phase):
+    entry = phase(given)
+    assert "chosen" not in entry and phase("auto") == entry
+    assert phase.seen == [given]
+
+
+def test_float16_is_none_that_auto_stands_for(phase):
+    phase("mixed_float16")
+    with pytest.raises(InputError, match="--precision=mixed_float16, now auto"):
+        phase("auto")
+
+
+@pytest.mark.parametrize("given", ["auto", "float32"])
+def test_what_was_begun_goes_on_as_it_was(given, phase):
+    with pytest.raises(KeyboardInterrupt):
+        phase(given, choose="float32", die=True)
+    entry = phase("auto")  # who would choose now is not asked
+    assert entry["config"]["precision"] == "float32" and phase.seen == ["float32", "float32"]
+    assert ("chosen" in entry) == (given == "auto")
+
+
+def test_workers_take_the_chief_s_choice(phase, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        phase("auto", choose=BF16, die=True)
+    monkeypatch.setattr("aepsl_tf.run_dir._CHIEF_STARTS", 0.0)  # for want of a chief
+    with pytest.raises(InputError, match="the chief of this job"):
+        phase("auto", worker=1)
+    assert phase.seen == [BF16, BF16]
+
+
+# ----------------------------------------------------------------------------------- the two phases
+
+
+def test_a_finished_classifier_is_not_trained_again(run_copy, read, fake):
+    asked = fake(1.0, 0.1)
+    before = run_copy.manifest()
+    train_classifier.run(read(config.TrainClassifier, step=1, precision="auto"), run_copy, 1)
+    assert run_copy.manifest() == before and not asked
+
+
+def test_the_network_has_the_chosen_precision(run_copy, read, fake):
+    asked = fake(1.0, 0.1)
+    settings = read(config.TrainSegmenter, name="tried", precision="auto", psl="none")
+    train_segmenter.run(settings, run_copy, 1)
+    assert asked == ["vgg16_small"]
+    assert json.loads((run_copy.model("tried") / "settings.json").read_text())["config"][
+        "precision"] == BF16  # fmt: skip
+    model = model_dir.load(run_copy.model("tried"))
+    assert model.tuned.get_layer("fc6").compute_dtype == "bfloat16"
