@@ -479,7 +479,7 @@ def test_only_these_files_know_where_a_devkit_keeps_masks():
         if isinstance(node, ast.Constant) and "SegmentationClass" in str(node.value)
     }
     makers = {"data_prep/demo/devkit.py", "data_prep/download_voc.py"}
-    in_words = {"aepsl_tf/config.py", "data_prep/lists.py"}  # a flag's help, a docstring
+    in_words = {"aepsl_tf/config.py", "aepsl_tf/data/lists.py"}  # a flag's help, a docstring
     assert knows == {"data_prep/sources.py"} | makers | in_words
     readers = {
         name

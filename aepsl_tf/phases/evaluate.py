@@ -21,7 +21,7 @@ def run(settings, run_dir, workers=0):
     what, split = settings.what, settings.split
     truth_key = f"write_voc/{split}/ground_truth"
     if what == "model":
-        name = settings.model + ("_gt" if settings.with_tags else "")
+        name = settings.model + ("_gt" if settings.with_tags else "") + _views(settings)
         inputs = [truth_key, f"write_voc/{split}", f"train_segmenter/{settings.model}"]
 
         def measure(truth, count):
@@ -58,6 +58,13 @@ def run(settings, run_dir, workers=0):
         write_atomic(partial, sealed(results))
 
     run_dir.phase(f"evaluate/{name}", settings, inputs, run_dir.evaluation(name), work)
+
+
+def _views(settings):
+    """What a model's numbers over several views are called by: they stand beside its own."""
+    return ("_multi_scale" if config.scales(settings.multi_scale) != [1] else "") + (
+        "_flip" if settings.flip else ""
+    )
 
 
 def _saliency(settings, run_dir, truth_key):
