@@ -732,7 +732,6 @@ class Predict(Views, MaxPixels):
         "pictures of one size that go through the network together; with 1 masks without the CRF "
         "are the exported model's to the bit, with more all but a few pixels",
         low=1,
-        high=1024,
     )
     scores: bool = setting(
         False,

@@ -21,7 +21,7 @@ def run(settings, run_dir, workers=0):
     what, split = settings.what, settings.split
     truth_key = f"write_voc/{split}/ground_truth"
     if what == "model":
-        name = settings.model + ("_gt" if settings.with_tags else "") + _views(settings)
+        name = name_of(settings)
         inputs = [truth_key, f"write_voc/{split}", f"train_segmenter/{settings.model}"]
 
         def measure(truth, count):
@@ -60,11 +60,11 @@ def run(settings, run_dir, workers=0):
     run_dir.phase(f"evaluate/{name}", settings, inputs, run_dir.evaluation(name), work)
 
 
-def _views(settings):
-    """What a model's numbers over several views are called by: they stand beside its own."""
-    return ("_multi_scale" if config.scales(settings.multi_scale) != [1] else "") + (
-        "_flip" if settings.flip else ""
-    )
+def name_of(settings):
+    """What a model's numbers are called: those with tags and over views stand beside its own."""
+    parts = {"_gt": settings.with_tags, "_flip": settings.flip,
+             "_multi_scale": config.scales(settings.multi_scale) != [1]}  # fmt: skip
+    return settings.model + "".join(part for part, is_so in parts.items() if is_so)
 
 
 def _saliency(settings, run_dir, truth_key):

@@ -295,7 +295,7 @@ def test_evaluation_over_views_counts_what_prediction_gives(
     settings = read(config.Evaluate, model="no_psl", crf=False, **views)
     evaluate.run(settings, RunDir(run_copy.root), 1)
     assert run_copy.evaluation("no_psl").read_bytes() == before
-    name = "no_psl_multi_scale_flip"
+    name = "no_psl_flip_multi_scale"
     found = metrics.load(run_copy.evaluation(name))[name]
     (tmp_path / "val").mkdir()
     families = [records.Family(run_copy.family("val", "images")),
