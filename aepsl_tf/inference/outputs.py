@@ -16,7 +16,7 @@ import numpy as np
 from aepsl_tf.data import encoding, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import read_json, to_json, write_atomic
-from aepsl_tf.inference import cells, coco, drawing, voc_submission
+from aepsl_tf.inference import cells, coco, crf, drawing, voc_submission
 
 MADE = "predictions.json"
 """In the output folder: which file is made of which picture."""
@@ -45,6 +45,13 @@ class Wanted(typing.NamedTuple):
     names: tuple
     scores: bool = False
     voc: bool = False
+
+    @classmethod
+    def of(cls, settings, classes):
+        """What a `config.Predict` asks for of a run with these classes."""
+        preset = crf.settings_of(settings) if settings.crf else None
+        named = classes.palette(), classes.all_names()
+        return cls(preset, *named, settings.scores, settings.voc_submission)
 
     def files(self, id_):
         """The names of a picture's files below the output folder, in the order of `files_of`."""
@@ -141,7 +148,8 @@ class Folder:
             )
 
     def _refuse_files_for_folders(self):
-        for folder in {folder for name in self._made for folder in pathlib.PurePath(name).parents}:
+        below = {folder for name in self._made for folder in pathlib.PurePath(name).parents[:-1]}
+        for folder in sorted(below):
             if os.path.lexists(self.path / folder) and not os.path.isdir(self.path / folder):
                 raise InputError(f"--output={self.path}: {folder} is a file: give another folder")
 

@@ -10,7 +10,7 @@ from absl import logging
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import encoding, geometry, records, runners, transforms
 from aepsl_tf.errors import InputError
-from aepsl_tf.inference import crf, inputs, outputs, voc_submission
+from aepsl_tf.inference import inputs, outputs, voc_submission
 from aepsl_tf.inference.over_split import Reader
 from aepsl_tf.inference.predictor import Predictor, scores_of, views_of
 from aepsl_tf.models import model_dir
@@ -28,25 +28,16 @@ def run(settings, run_dir, workers=0):
     classes = run_dir.classes()
     if settings.voc_submission:
         voc_submission.refuse_unfit(classes, settings, pictures)
-    wanted = outputs.Wanted(
-        crf.settings_of(settings) if settings.crf else None, classes.palette(),
-        classes.all_names(), settings.scores, settings.voc_submission,
-    )  # fmt: skip
+    wanted = outputs.Wanted.of(settings, classes)
     folder = outputs.Folder(
         settings.output, pictures, wanted, settings.contact_sheet, settings.coco
     )
     folder.begin()
     model_dir.start_over(settings)
-    model = model_dir.load(run_dir.model(settings.model))
-    areas, broken = {}, []
-    make = functools.partial(outputs.files_of, wanted)
-    with records.progress(len(pictures), "predict") as bar:
-        items = _seen(pictures, model, settings, broken)
-        for id_, files, pixels, scores in runners.ordered_map(make, items, workers):
-            folder.write(files)
-            areas[id_] = pixels, scores
-            bar.update()
-    folder.finish(areas, classes.all_names(), workers)
+    model, broken = model_dir.load(run_dir.model(settings.model)), []
+    items = _seen(pictures, model, settings, broken)
+    areas = _write_each(folder, wanted, items, len(pictures), workers)
+    folder.finish(areas, wanted.names, workers)
     if broken:
         raise InputError(f"{len(broken)} of {len(pictures)} pictures could not be read: "
                          f"{', '.join(sorted(broken)[:5])}")  # fmt: skip
@@ -54,6 +45,17 @@ def run(settings, run_dir, workers=0):
         voc_submission.pack(folder.path, pictures)
         logging.info("%s: %d masks; %s", folder.path / voc_submission.ARCHIVE, len(pictures),
                      voc_submission.WHERE)  # fmt: skip
+
+
+def _write_each(folder, wanted, items, count, workers):
+    """Writes the files of each picture: {ID: (pixels of each class id, v or None)}."""
+    make, areas = functools.partial(outputs.files_of, wanted), {}
+    with records.progress(count, "predict") as bar:
+        for id_, files, pixels, scores in runners.ordered_map(make, items, workers):
+            folder.write(files)
+            areas[id_] = pixels, scores
+            bar.update()
+    return areas
 
 
 def _seen(pictures, model, settings, broken):
