@@ -1,6 +1,7 @@
 """Class sets: names, colours, indoor flags. The only module that knows PASCAL VOC's twenty."""
 
 import dataclasses
+import difflib
 import json
 import unicodedata
 
@@ -95,9 +96,14 @@ class ClassSet:
         try:
             return self.names.index(name) + 1
         except ValueError:
-            raise InputError(
-                f"unknown tag {name!r}; this run's classes are: {', '.join(self.names)}"
-            ) from None
+            raise InputError(self.unknown(name)) from None
+
+    def unknown(self, name):
+        """In words, a tag name that is no class's: the nearest that is, and all there are."""
+        plain = {known.casefold(): known for known in self.names}
+        near = difflib.get_close_matches(name[:200].casefold(), plain, 1)
+        hint = f"nearest: {plain[near[0]]}; " if near else ""
+        return f"unknown tag {name[:100]!r}; {hint}this run's classes are: {', '.join(self.names)}"
 
     def all_names(self):
         """Names by class id, the background first."""

@@ -22,7 +22,8 @@ def setting(
 
     A number is at least `low` and at most `high`, or more than `above` and less than `below`.
     `words` are texts that may stand in the place of a number. `kind` tells what a text is: "name"
-    (of a file or folder of the run), "name?" (or nothing), "epochs" (numbers by commas).
+    (of a file or folder of the run), "name?" (or nothing), "epochs" or "scales" (numbers by
+    commas).
 
     `identity=False` marks a field that cannot change a byte of what the phase makes. `content`
     marks one that names a file or a folder: what that holds counts, not its name; its value lists
@@ -146,6 +147,8 @@ def _expected_text(kind, text):
             return "a name: no path, no dot at its beginning, nothing that cannot be printed"
         if len(text.encode()) > 200:
             return "a name of 200 bytes at most"
+    if kind == "scales" and scales(text) is None:
+        return "scales of 0.1 to 4 by commas, each once, 16 at most, such as 0.75,1,1.25"
     if kind == "epochs" and drop_epochs(text) is None:
         return "epochs by commas, each later than the one before, such as 6,12"
     return None
@@ -159,6 +162,16 @@ def drop_epochs(text):
     epochs = [int(part) for part in parts]
     later = all(one < other for one, other in itertools.pairwise([0, *epochs]))
     return epochs if later else None
+
+
+def scales(text):
+    """--multi_scale as numbers; None where it is no such list."""
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        return None
+    fits = len(found) == len(set(found)) <= 16 and all(0.1 <= scale <= 4 for scale in found)
+    return found if fits else None
 
 
 # -------------------------------------------------------------- what several phases have in common
@@ -665,6 +678,19 @@ class Inference(Segmentation, Determinism):
 
 
 @dataclasses.dataclass(frozen=True)
+class Views(Inference):
+    """Test-time augmentation: scores and probabilities are means over views of a picture."""
+
+    multi_scale: str = setting(
+        "1",
+        "scales that the network sees a picture at, by commas; DeepLab's are "
+        "0.5,0.75,1,1.25,1.5. None is seen above --pixel_limit",
+        kind="scales",
+    )
+    flip: bool = setting(False, "and at each scale the mirrored picture too")
+
+
+@dataclasses.dataclass(frozen=True)
 class Relabel(Inference, TrainSplit):
     """The segmenter's own CRF-cleaned output on the training images, as masks for PSL++."""
 
@@ -684,7 +710,7 @@ class SupervisedMasks(TrainSplit):
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluate(Inference, MergeSteps):
+class Evaluate(Views, MergeSteps):
     """IoU against ground truth."""
 
     what: str = setting(
@@ -702,12 +728,50 @@ class Evaluate(Inference, MergeSteps):
 
 
 @dataclasses.dataclass(frozen=True)
-class Predict(Inference, MaxPixels):
+class Predict(Views, MaxPixels):
     """Masks and overlays for image files."""
 
     model: str = setting("psl", "segmenter of this run, RUN/MODEL", kind="name")
-    images: str = setting("", "an image file or a folder of them")
-    output: str = setting("", "folder for ID.png masks and ID_overlay.png pictures")
+    images: str = setting(
+        "",
+        "image files, folders of them or patterns such as photos/**/*.jpg, by commas; an ID is a "
+        "picture's path below the folder, without suffix",
+    )
+    recursive: bool = setting(False, "folders with all that is below them")
+    ids_file: str = setting("", "file with one ID a line: these pictures alone, in this order")
+    output: str = setting(
+        "", "folder for ID.png masks, ID_overlay.png pictures, and areas.csv of all classes"
+    )
+    max_side: int = setting(
+        0,
+        "larger pictures are seen at this side, and their masks brought back; 0: no limit but "
+        "--pixel_limit",
+        unit="pixels",
+        low=0,
+    )
+    batch: int = setting(
+        1,
+        "pictures of one size that go through the network together; with 1 masks without the CRF "
+        "are the exported model's to the bit, with more all but a few pixels",
+        low=1,
+    )
+    scores: bool = setting(
+        False,
+        "ID_scores.npz: probabilities after prohibition and before the CRF, float16 [H, W, C+1], "
+        "of the picture as the network sees it; scores v, float32 [C]; names",
+    )
+    coco: bool = setting(
+        False, "coco.json: each class of a picture as COCO's compressed RLE, of all in --output"
+    )
+    contact_sheet: bool = setting(
+        False, "contact_sheet_001.png…: the overlays in --output with their IDs"
+    )
+    voc_submission: bool = setting(
+        False,
+        "results/VOC2012/Segmentation/comp6_test_cls/ID.png and results.tar.gz, checked, for VOC's "
+        "evaluation server",
+        paper="Table 2",
+    )
 
 
 @dataclasses.dataclass(frozen=True)

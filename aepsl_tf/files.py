@@ -19,12 +19,12 @@ from absl import logging
 from aepsl_tf.errors import InputError
 
 
-def write_atomic(path, text):
-    """Writes a text file so that it is either the old one or the whole new one."""
+def write_atomic(path, content):
+    """Writes a file, of text or bytes, so that it is either the old one or the whole new one."""
     path = pathlib.Path(path)
     beside = path.with_name(path.name + ".tmp")
-    with open(beside, "w") as file:
-        file.write(text)
+    with open(beside, "w" if isinstance(content, str) else "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)

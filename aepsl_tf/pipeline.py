@@ -116,15 +116,8 @@ class Pipeline:
         for name in self.segmenters:
             yield from self._segment(name, used)
             if truth.get(s.val_split):
-                yield self._step(
-                    f"evaluate/{name}", evaluate, config.Evaluate, what="model",
-                    split=s.val_split, model=name, with_tags=False,
-                )  # fmt: skip
-                if self.read(config.Evaluate).with_tags and self._has_scores(name):
-                    yield self._step(
-                        f"evaluate/{name}_gt", evaluate, config.Evaluate, what="model",
-                        split=s.val_split, model=name,
-                    )  # fmt: skip
+                for measured, changes in self._measured(name).items():
+                    yield self._step(f"evaluate/{measured}", evaluate, config.Evaluate, **changes)
         if self.segmenters and "export" in self.finish:
             last = self.segmenters[-1]
             yield self._step(f"export/{last}", export, config.Export, model=last)
@@ -230,6 +223,18 @@ class Pipeline:
             f"train_segmenter/{name}", train_segmenter, config.TrainSegmenter, **changes
         )  # fmt: skip
 
+    def _measured(self, name):
+        """How a segmenter is evaluated: plainly and, beside that, with tags and over views where
+        these are asked for. Name of the numbers → settings.
+        """
+        asked = self.read(config.Evaluate)
+        plain = {"what": "model", "split": self.settings.val_split, "model": name,
+                 "with_tags": False, "multi_scale": "1", "flip": False}  # fmt: skip
+        with_tags = plain | {"with_tags": asked.with_tags and self._has_scores(name)}
+        over_views = plain | {"multi_scale": asked.multi_scale, "flip": asked.flip}
+        every = (plain, with_tags, over_views)
+        return {evaluate.name_of(self.read(config.Evaluate, **one)): one for one in every}
+
     # ---------------------------------------------------------------------------- who walks them
 
     def _walk(self, do):
@@ -328,9 +333,7 @@ class Pipeline:
         for step in range(1, steps + 1):
             name = f"masks_{make_masks.name_of(step)}"
             masks[f"step_{step}"] = results(name).get(name)
-        with_tags = self.read(config.Evaluate).with_tags
-        measured = [n for name in self.segmenters
-                    for n in (name, *([f"{name}_gt"] if with_tags else ()))]  # fmt: skip
+        measured = [n for name in self.segmenters for n in self._measured(name)]
         models = {k: v["miou"] for name in measured for k, v in results(name).items()}
         manifest = self.run_dir.manifest()
         chosen = {f"step_{k}": manifest.get(f"choose_threshold/step_{k}", {}).get("facts")

@@ -8,10 +8,11 @@ import sys
 from absl import logging
 
 from aepsl_tf.classes import VOC, ClassSet
+from aepsl_tf.data import lists
+from aepsl_tf.data.lists import PICTURES
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import Content
-from data_prep import lists, tags
-from data_prep.lists import PICTURES
+from data_prep import tags
 
 _MASK_FOLDER = "SegmentationClass"
 

@@ -5,9 +5,9 @@ import re
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 
+from aepsl_tf.data.lists import PICTURES
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import read_text
-from data_prep.lists import PICTURES
 
 _LONGEST_FIELD = 100_000
 
@@ -141,10 +141,7 @@ def ids_of(names, classes, where):
     found = {name: find(name, classes) for name in names}
     for name, id_ in found.items():
         if id_ is None:
-            raise InputError(
-                f"{where}: unknown tag {name[:100]!r}; this run's classes are: "
-                f"{', '.join(classes.names)}"
-            )
+            raise InputError(f"{where}: {classes.unknown(name)}")
     return sorted(set(found.values()))
 
 

@@ -63,7 +63,8 @@ CHANGES = {
                              "background_threshold": 0.5, "pixel_limit": 4096},
     config.MakeMasks: {"merge_steps": 1, "background_threshold": 0.5},
     config.Relabel: {"model": "psl", "relabel_crf": False, **_INFERENCE},
-    config.Evaluate: {"model": "psl", "split": "val", "what": "masks", **_INFERENCE},
+    config.Evaluate: {"model": "psl", "split": "val", "what": "masks", "multi_scale": "0.5,1",
+                      "flip": True, **_INFERENCE},
     config.Export: {"model": "no_psl", "p": 0.9, "test_policy": "none", "pixel_limit": 4096},
     config.Report: {"panel_images": 1, "pixel_limit": 4096, "background_threshold": 0.9},
 }  # fmt: skip

@@ -47,6 +47,8 @@ def _other(field):
         return not field.default
     if field.metadata["kind"] == "epochs":
         return "7"
+    if field.metadata["kind"] == "scales":
+        return "0.5,1"
     meta = field.metadata
     if meta["high"] == 1 or meta["below"] == 1:
         return 0.625
@@ -130,6 +132,10 @@ def test_bad_values_are_refused_with_the_flag_named(argument, parse):
         (config.MineRegions, "--threshold=low"),
         (config.MakeMasks, "--merge_steps=1.5"),
         (config.Predict, "--pixel_limit=1"),
+        (config.Predict, "--multi_scale=0.5,half"),
+        (config.Predict, "--multi_scale=1,1"),
+        (config.Evaluate, "--multi_scale=9"),
+        (config.Predict, "--batch=0"),
         (config.Pipeline, "--max_steps=0"),
     ],
 )

@@ -328,6 +328,19 @@ def test_a_second_round_and_tags_as_scores(run_copy, common):
     assert "train_segmenter/psl_plus_plus" in run_copy.entry("relabel/relabelled_2")["inputs"]
 
 
+def test_views_are_measured_beside_the_plain_numbers(finished, common):
+    def plan(**changed):
+        read = reader(**common | changed)
+        return Pipeline(read(config.Pipeline), read, finished.run_dir).plan()
+
+    before, after = plan(), plan(flip=True, multi_scale="0.5,1", with_tags=True)
+    assert set(before.values()) == {True}
+    new = {f"evaluate/{model}_flip_multi_scale": False for model in
+           ("no_psl", "psl", "psl_plus_plus")}  # fmt: skip
+    new |= {f"evaluate/{model}_gt": False for model in ("psl", "psl_plus_plus")}
+    assert {key: done for key, done in after.items() if key not in before} == new
+
+
 @pytest.mark.parametrize(
     ("changes", "flag"),
     [({"segmenters": "psl,psl_plus_plus_2"}, "--segmenters"), ({"finish": "exports"}, "--finish")],
@@ -479,7 +492,7 @@ def test_only_these_files_know_where_a_devkit_keeps_masks():
         if isinstance(node, ast.Constant) and "SegmentationClass" in str(node.value)
     }
     makers = {"data_prep/demo/devkit.py", "data_prep/download_voc.py"}
-    in_words = {"aepsl_tf/config.py", "data_prep/lists.py"}  # a flag's help, a docstring
+    in_words = {"aepsl_tf/config.py", "aepsl_tf/data/lists.py"}  # a flag's help, a docstring
     assert knows == {"data_prep/sources.py"} | makers | in_words
     readers = {
         name

@@ -14,7 +14,7 @@ from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import metrics
 from aepsl_tf.inference import cells, crf
 from aepsl_tf.inference.over_split import Reader, over_split
-from aepsl_tf.inference.predictor import Predictor
+from aepsl_tf.inference.predictor import Predictor, views_of
 from aepsl_tf.mining import regions
 from aepsl_tf.models import model_dir
 
@@ -71,21 +71,24 @@ def of_model(settings, run_dir, truth, num_classes, workers):
             f"--with_tags: split {settings.split} has no tags; write it again with --tags_from, "
             "or evaluate without --with_tags"
         )
-    predictor = Predictor(model, settings)
+    views = views_of(settings)
+    predictor = Predictor(model, settings, views)
     # One picture at a time, as the exported model is asked: its masks, bit for bit, but where the
     # feature cache, which is filled in batches, gives features of other last bits.
-    reader = Reader(model, model.cells, settings.pixel_limit, batch=1)
+    reader = Reader(model, model.cells, settings.pixel_limit, batch=1, views=views)
 
     def items(read):
         for row, picture, outputs in read():
             if settings.with_tags:
                 tagged = np.isin(np.arange(1, num_classes), row["image/labels"])
-                outputs["scores"] = tagged.astype(np.float32)
-            weights, size = predictor.weights(outputs), (row["image/height"], row["image/width"])
-            mask = predictor.mask(outputs["logits"], weights, size).numpy()
-            yield row["image/id"], mask, predictor.to_worker(picture, outputs["logits"], weights)
+                outputs = [cells | {"scores": tagged.astype(np.float32)} for cells in outputs]
+            weights, size = predictor.weights(*outputs), (row["image/height"], row["image/width"])
+            logits = [cells["logits"] for cells in outputs]
+            mask = predictor.mask(*logits, weights, size).numpy() if predictor.is_plain else None
+            yield row["image/id"], size, mask, predictor.to_worker(picture, weights, *logits)
 
     clean = functools.partial(cells.clean, crf.settings_of(settings) if settings.crf else None)
     with over_split(reader, run_dir, images, datasets.fill_pixel(images)) as read:
-        masks = runners.ordered_map(clean, items(read), workers if settings.crf else 1)
+        busy = settings.crf or not predictor.is_plain
+        masks = runners.ordered_map(clean, items(read), workers if busy else 1)
         return _compare(truth, masks, num_classes)

@@ -4,12 +4,28 @@ A picture's cells are a third of a megabyte where its probabilities are sixteen,
 cells on, and each worker makes what the CRF needs of them.
 """
 
+import functools
 import typing
 
 import numpy as np
 
 from aepsl_tf.data import encoding
-from aepsl_tf.inference import crf, drawing
+from aepsl_tf.inference import crf
+
+_STRIP = 1 << 18  # pixels whose probabilities of all classes are in memory, a view
+
+
+class Seen(typing.NamedTuple):
+    """What a segmenter says of one view of a picture (`geometry.View`).
+
+    Attributes:
+      logits: float32 `[h, w, C+1]`.
+      rows, columns: float32 `[H]`, `[W]`: where the picture's pixels lie among the cells.
+    """
+
+    logits: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
 
 
 class Cells(typing.NamedTuple):
@@ -17,16 +33,13 @@ class Cells(typing.NamedTuple):
 
     Attributes:
       picture: uint8 `[H, W, 3]`.
-      logits: float32 `[h, w, C+1]`.
       weights: float32 `[C+1]`: [1, v], and 0 for a class that is prohibited.
-      rows, columns: float32 `[H]`, `[W]`: where the picture's pixels lie among the cells.
+      views: a `Seen` for each view.
     """
 
     picture: np.ndarray
-    logits: np.ndarray
     weights: np.ndarray
-    rows: np.ndarray
-    columns: np.ndarray
+    views: tuple
 
 
 def interpolate(cells, rows, columns):
@@ -57,23 +70,74 @@ def prohibit(logits, weights):
     return weighed / weighed.sum(-1, keepdims=True)
 
 
+def mean_over_views(views, possible):
+    """log f of some classes, where f is the mean over views of the probabilities of all.
+
+    Args:
+      views: `Seen`s of one picture.
+      possible: int `[D]` class ids.
+
+    Returns:
+      float32 `[H, W, D]`.
+    """
+    rows, columns = (len(positions) for positions in views[0][1:])
+    found = np.empty((rows, columns, len(possible)), np.float32)
+    step = max(_STRIP // columns, 1)
+    for first in range(0, rows, step):
+        part = slice(first, first + step)
+        strips = (interpolate(seen.logits, seen.rows[part], seen.columns) for seen in views)
+        # As logarithms: a class far behind in all views still has its place among the others.
+        logs = (strip[..., possible] - _log_sum(strip) for strip in strips)
+        found[part] = functools.reduce(np.logaddexp, logs) - np.float32(np.log(len(views)))
+    return found
+
+
+def _log_sum(logits):
+    highest = logits.max(-1, keepdims=True)
+    return highest + np.log(np.exp(logits - highest).sum(-1, keepdims=True))
+
+
+def probabilities(cells):
+    """([1, v] ⊗ f, renormalised, of the classes that are not prohibited; their ids) of a `Cells`.
+
+    Returns:
+      float32 `[H, W, D]`, int `[D]`.
+    """
+    possible = np.flatnonzero(cells.weights)  # as a rule few: the others cost nothing
+    if len(cells.views) == 1:
+        ((logits, rows, columns),) = cells.views
+        log_f = interpolate(logits[..., possible], rows, columns)
+    else:
+        log_f = mean_over_views(cells.views, possible)
+    return prohibit(log_f, cells.weights[possible]), possible
+
+
+def plain_mask(cells):
+    """The mask of a `Cells` without the CRF: uint8 `[H, W]`. Of the plain view alone
+    `Predictor.mask` is what the exported model says to the bit.
+    """
+    likely, possible = probabilities(cells)
+    return possible.astype(np.uint8)[likely.argmax(-1)]
+
+
 def crf_mask(preset, cells):
     """The mask of a `Cells` after the CRF: uint8 `[H, W]`; `preset` is `crf.settings_of`."""
-    possible = np.flatnonzero(cells.weights)  # as a rule few: the others cost nothing
-    logits = interpolate(cells.logits[..., possible], cells.rows, cells.columns)
-    probabilities = prohibit(logits, cells.weights[possible])
-    mask = crf.dense_crf(cells.picture, probabilities, **preset)
+    likely, possible = probabilities(cells)
+    mask = crf.dense_crf(cells.picture, likely, **preset)
     return possible.astype(np.uint8)[mask]
 
 
 def clean(preset, item):
-    """A worker's share of a split: (id, mask without the CRF, `Cells`) → (id, mask, mask after the
-    CRF), masks of one size. `preset` None leaves the CRF out; the last mask is then None.
+    """A worker's share of a split: (id, (height, width), mask without the CRF or None, `Cells`) →
+    (id, mask, mask after the CRF), masks of that size. A mask that is None is made here. `preset`
+    None leaves the CRF out; the last mask is then None.
     """
-    id_, mask, cells = item
+    id_, size, mask, cells = item
+    if mask is None:
+        mask = encoding.resize_mask(plain_mask(cells), *size)
     if preset is None:
         return id_, mask, None
-    return id_, mask, encoding.resize_mask(crf_mask(preset, cells), *mask.shape)
+    return id_, mask, encoding.resize_mask(crf_mask(preset, cells), *size)
 
 
 def mask_row(preset, item):
@@ -82,19 +146,3 @@ def mask_row(preset, item):
     if preset is not None:
         mask = encoding.resize_mask(crf_mask(preset, mask), *size)
     return {"image/id": id_, "mask/png": encoding.grey_png(mask)}
-
-
-def mask_files(preset, palette, item):
-    """A picture's mask and overlay as PNG files, of (name, (height, width), mask, `Cells`).
-
-    The overlay is the picture's at --pixel_limit, the mask has the picture's own size.
-
-    Returns:
-      (name, palette PNG, RGB PNG).
-    """
-    name, size, mask, cells = item
-    if preset is not None:
-        mask = crf_mask(preset, cells)
-    shown = encoding.resize_mask(mask, *cells.picture.shape[:2])
-    overlay = encoding.rgb_png(drawing.overlay(cells.picture, shown, palette))
-    return name, encoding.palette_png(encoding.resize_mask(mask, *size), palette), overlay

@@ -163,6 +163,11 @@ def curves(series, title, across, size=(720, 420)):
     return np.array(sheet)
 
 
+def thumbnail(picture, side):
+    """A picture uint8 `[H, W, 3]` scaled so that its longer side is `side`."""
+    return np.array(_fit(picture, side))
+
+
 def _fit(picture, cell):
     """The picture scaled so that its longer side is `cell`."""
     scale = cell / max(picture.shape[:2])

@@ -34,16 +34,21 @@ class Reader:
       trained: the weights do not change any more. Not so in a training's own pictures.
       batch: pictures a forward pass. Floats depend on it in their last bits, as libraries add in
         another order; where they must be those of the exported model, it is 1.
+      views: `geometry.View`s that the network is shown of each picture. Where they are given, a
+        list of cells is read, one a view.
     """
 
-    def __init__(self, model, cells, pixel_limit, batch=BATCH, trained=True):
+    def __init__(self, model, cells, pixel_limit, batch=BATCH, trained=True, views=None):
         self.model, self.pixel_limit, self.batch = model, pixel_limit, batch
+        self._many, self.views = views is not None, views or (geometry.PLAIN,)
         self._cells, self._trained = cells, trained
         config, image = model.config, tf.TensorSpec([None, None, 3], tf.uint8)
         self._limited = _traced(lambda image: geometry.limited(image[None], pixel_limit)[0], image)
-        self._input = _traced(
-            lambda image: geometry.to_network(image[None], config, pixel_limit)[0], image
-        )
+        self._inputs = [
+            _traced(lambda image, view=view: geometry.to_network(
+                image[None], config, pixel_limit, view)[0], image)
+            for view in self.views
+        ]  # fmt: skip
 
     @functools.cached_property
     def _forward(self):
@@ -66,13 +71,14 @@ class Reader:
     def read(self, rows, decode, features=None):
         """Yields (row, picture uint8 `[H, W, 3]`, {name: NumPy array without the batch}) in order.
 
-        The picture is the one at `pixel_limit`.
+        The picture is the one at `pixel_limit`. With `views` the last is a list of such.
 
         Args:
           rows: any iterable.
           decode: `decode(row)` → uint8 RGB `[H, W, 3]`, or None to leave the row out; runs in
             threads.
-          features: float32 `[h, w, C']` a row, which the frozen part need not compute any more.
+          features: float32 `[h, w, C']` a row, which the frozen part need not compute any more;
+            of the plain view alone.
         """
 
         def load(row, cached=None):
@@ -81,45 +87,53 @@ class Reader:
                 if image is None:
                     return None
                 image = tf.convert_to_tensor(image)
-                inputs = self._input(image) if cached is None else cached
+                inputs = [cached] if cached is not None else [of(image) for of in self._inputs]
                 return _Picture(row, self._limited(image).numpy(), inputs)
 
         items = zip(rows) if features is None else zip(rows, features, strict=True)
         forward = self._forward if features is None else self._tuned
         # One batch is in work while the caller is at the pictures of the one before.
-        return _ahead(self._in_order(_mapped(load, items), forward), self.batch)
+        read = _mapped(load, items, len(self.views))
+        return _ahead(self._in_order(read, forward), self.batch)
 
     def _in_order(self, pictures, forward):
         waiting, groups = collections.deque(), {}
 
         def compute(size):
             group = groups.pop(size)
-            batch = forward(tf.stack([picture.inputs for picture in group]))
+            batch = forward(tf.stack([picture.inputs[view] for picture, view in group]))
             batch = {name: value.numpy() for name, value in batch.items()}
-            for index, picture in enumerate(group):
-                picture.inputs, picture.cells = None, {k: v[index] for k, v in batch.items()}
+            for index, (picture, view) in enumerate(group):
+                picture.inputs[view] = None
+                picture.cells[view] = {k: v[index] for k, v in batch.items()}
+
+        def finish(picture):
+            for view in picture.missing():
+                if picture.cells[view] is None:
+                    compute(tuple(picture.inputs[view].shape))
 
         with contextlib.closing(pictures):
             for picture in pictures:
                 waiting.append(picture)
-                size = tuple(picture.inputs.shape)
-                groups.setdefault(size, []).append(picture)
-                if len(groups[size]) >= self._at_once(size):
-                    compute(size)
-                elif self._is_full(waiting):
-                    compute(tuple(waiting[0].inputs.shape))
-                while waiting and waiting[0].cells is not None:
-                    yield waiting.popleft().result()
+                for view, inputs in enumerate(picture.inputs):
+                    size = tuple(inputs.shape)
+                    groups.setdefault(size, []).append((picture, view))
+                    if len(groups[size]) >= self._at_once(size):
+                        compute(size)
+                if picture.missing() and self._is_full(waiting):
+                    finish(waiting[0])
+                while waiting and not waiting[0].missing():
+                    yield waiting.popleft().result(self._many)
         while waiting:
-            if waiting[0].cells is None:
-                compute(tuple(waiting[0].inputs.shape))
-            yield waiting.popleft().result()
+            finish(waiting[0])
+            yield waiting.popleft().result(self._many)
 
     def _at_once(self, size):
         return min(self.batch, self.pixel_limit // (size[0] * size[1]))
 
     def _is_full(self, waiting):
         pixels = sum(picture.picture.shape[0] * picture.picture.shape[1] for picture in waiting)
+        pixels *= len(self.views)
         return len(waiting) >= _WINDOW * self.batch or pixels >= _WINDOW * self.pixel_limit
 
 
@@ -133,21 +147,29 @@ def _traced(function, spec):
 class _Picture:
     row: object
     picture: np.ndarray
-    inputs: object
-    cells: dict | None = None
+    inputs: list  # one a view
+    cells: list = dataclasses.field(init=False)
 
-    def result(self):
-        return self.row, self.picture, self.cells
+    def __post_init__(self):
+        self.cells = [None] * len(self.inputs)
+
+    def missing(self):
+        return [view for view, cells in enumerate(self.cells) if cells is None]
+
+    def result(self, many):
+        return self.row, self.picture, self.cells if many else self.cells[0]
 
 
-def _mapped(function, items):
-    """Yields `function(*item)` in order where it is not None, from threads that work ahead."""
+def _mapped(function, items, size=1):
+    """Yields `function(*item)` in order where it is not None, from threads that work ahead: the
+    less, the larger a result is.
+    """
     threads = min(_DECODERS, len(os.sched_getaffinity(0)))
     pool, waiting = concurrent.futures.ThreadPoolExecutor(threads), collections.deque()
     try:
         for item in items:
             waiting.append(pool.submit(function, *item))
-            if len(waiting) > 2 * threads:
+            if len(waiting) > max(2 * threads // size, 1):
                 result = waiting.popleft().result()
                 if result is not None:
                     yield result
@@ -177,7 +199,8 @@ def _ahead(items, depth):
 def over_split(reader, run_dir, family, fill, worker=0, workers=1, concluded=lambda: False):
     """Gives `read(shard=None)`, `Reader.read` of a family's shard or of all.
 
-    Through the feature cache where the model trains with one: training's, if it is still there.
+    Through the feature cache where the model trains with one: training's, if it is still there. It
+    holds the plain view's features.
 
     Args:
       family: images or erased pictures.
@@ -186,7 +209,7 @@ def over_split(reader, run_dir, family, fill, worker=0, workers=1, concluded=lam
       concluded: `FeatureCache.fill_up`'s.
     """
     cache = None
-    if reader.model.config.cache_features:
+    if reader.model.config.cache_features and reader.views == (geometry.PLAIN,):
         for mirrored in (True, False):
             cache = FeatureCache(run_dir, reader.model, family, fill, mirrored)
             if cache.directory.exists():

@@ -3,8 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+from aepsl_tf import config
 from aepsl_tf.data import geometry
-from aepsl_tf.inference.cells import Cells
+from aepsl_tf.inference.cells import Cells, Seen
 from aepsl_tf.models import losses
 
 
@@ -31,6 +32,17 @@ def class_weights(scores, p, policy="weights"):
     return tf.concat([tf.ones_like(kept[..., :1]), kept], axis=-1)
 
 
+def views_of(settings):
+    """The views of a picture that --multi_scale and --flip of a `config.Views` ask for."""
+    scales, sides = config.scales(settings.multi_scale), (False, True)[: 1 + settings.flip]
+    return tuple(geometry.View(scale, mirrored) for scale in scales for mirrored in sides)
+
+
+def scores_of(views):
+    """v `[C]`, the mean over the cells of a picture's views; None without a branch."""
+    return np.mean([cells["scores"] for cells in views], 0) if "scores" in views[0] else None
+
+
 class Predictor:
     """A segmenter as a function of pictures.
 
@@ -39,10 +51,13 @@ class Predictor:
       settings: p, test_policy and pixel_limit of a `config.Segmentation`. Pictures larger than
         the limit are segmented at this many pixels; their probabilities stay at that size, the
         mask is scaled back.
+      views: what a `Reader` shows the network of a picture; scores and probabilities are means
+        over them.
     """
 
-    def __init__(self, model, settings):
+    def __init__(self, model, settings, views=(geometry.PLAIN,)):
         self.model, self.pixel_limit = model, settings.pixel_limit
+        self.views, self.is_plain = views, views == (geometry.PLAIN,)
         self._policy = settings.p, settings.test_policy
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
@@ -63,20 +78,25 @@ class Predictor:
         mask = tf.argmax(weighed, axis=-1, output_type=tf.int32)
         return {"mask": _resized(mask, size), "probabilities": tf.nn.softmax(logits)} | cells
 
-    def weights(self, cells):
-        """What weighs the classes of one picture's cells: float32 `[C+1]`."""
+    def weights(self, *views):
+        """What weighs the classes of one picture, of the cells of its views: float32 `[C+1]`."""
         if not self.model.has_scores:
             return np.ones(self.model.num_classes + 1, np.float32)
-        return class_weights(cells["scores"], *self._policy).numpy()
+        return class_weights(scores_of(views), *self._policy).numpy()
 
     def mask_of(self, cells, size):
         """The mask uint8 `[H, W]` of one picture's cells; `size` is its (H, W)."""
         return self.mask(cells["logits"], self.weights(cells), size).numpy()
 
-    def to_worker(self, picture, logits, weights):
-        """What a worker needs for the CRF: `Cells`, of a picture at --pixel_limit."""
-        positions = (geometry.cell_positions(n, self.model.config) for n in picture.shape[:2])
-        return Cells(picture, logits, weights, *(p.numpy() for p in positions))
+    def to_worker(self, picture, weights, *logits):
+        """What a worker needs for a mask: `Cells`, of a picture at --pixel_limit and the logits of
+        each view.
+        """
+        size, views = picture.shape[:2], []
+        for view, one in zip(self.views, logits, strict=True):
+            places = geometry.view_positions(size, self.model.config, self.pixel_limit, view)
+            views.append(Seen(one, *(place.numpy() for place in places)))
+        return Cells(picture, weights, tuple(views))
 
     @tf.function(
         input_signature=[

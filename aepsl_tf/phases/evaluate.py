@@ -20,7 +20,7 @@ def run(settings, run_dir, workers=0):
     what, split = settings.what, settings.split
     truth_key = f"write_voc/{split}/ground_truth"
     if what == "model":
-        name = settings.model + ("_gt" if settings.with_tags else "")
+        name = name_of(settings)
         inputs = [truth_key, f"write_voc/{split}", f"train_segmenter/{settings.model}"]
 
         def measure(measures, truth, count):
@@ -75,6 +75,13 @@ def _log(results, settings, run_dir, name):
     suffixed = {n.removeprefix(name): result["miou"] for n, result in results.items()}
     events.scalars(0, {f"miou{s}": miou for s, miou in suffixed.items() if miou is not None})
     events.close()
+
+
+def name_of(settings):
+    """What a model's numbers are called: those with tags and over views stand beside its own."""
+    parts = {"_gt": settings.with_tags, "_flip": settings.flip,
+             "_multi_scale": config.scales(settings.multi_scale) != [1]}  # fmt: skip
+    return settings.model + "".join(part for part, is_so in parts.items() if is_so)
 
 
 def _saliency(settings, run_dir, truth_key):

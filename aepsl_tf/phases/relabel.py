@@ -49,7 +49,7 @@ def run(settings, run_dir, workers=0):
                     if preset is None:
                         mask = predictor.mask(logits, weights, size).numpy()
                     else:
-                        mask = predictor.to_worker(picture, logits, weights)
+                        mask = predictor.to_worker(picture, weights, logits)
                     yield row["image/id"], size, mask
 
             # The network stays in this process whoever runs the CRF: it has the GPU, and floats

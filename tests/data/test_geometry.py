@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from aepsl_tf import config as configs
 from aepsl_tf.data import geometry, transforms
+from aepsl_tf.inference import cells
 
 NO_LIMIT = 1 << 40
 SIZES = [(33, 33), (20, 41), (41, 20), (1, 1), (1, 70), (75, 100)]
@@ -98,3 +99,47 @@ def test_the_limit_does_not_reach_what_is_warped():
     image = pictures(40, 60)
     found = geometry.to_network(image, network("warp"), 600)
     np.testing.assert_array_equal(found, geometry.to_network(image, network("warp"), NO_LIMIT))
+
+
+VIEWS = [geometry.View(scale, mirrored) for scale in (0.5, 1.0, 1.5) for mirrored in (False, True)]
+
+
+@pytest.mark.parametrize("mode", ["crop", "warp"])
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("limit", [NO_LIMIT, 100 * 120])
+def test_the_cells_of_a_view_lie_where_its_pixels_are(mode, view, limit):
+    """Of a picture that brightens evenly, cells that show their pixel give the picture back."""
+    rows, columns = np.mgrid[:90, :110]
+    picture = np.stack([rows, columns, rows + columns], -1).astype(np.uint8)
+    config = network(mode, 121)
+    inputs = geometry.to_network(picture[None], config, limit, view)
+    assert (np.array(inputs.shape[1:3]) % 8 == 1).all()
+    if mode == "crop" and view.scale > 1 and limit < NO_LIMIT:
+        assert inputs.shape[1] * inputs.shape[2] < 1.2 * limit  # padded
+    places = geometry.view_positions(picture.shape[:2], config, limit, view)
+    found = cells.interpolate(inputs[0, ::8, ::8].numpy(), *(place.numpy() for place in places))
+    assert found.shape == picture.shape
+    inside = np.s_[8:-20, 20:-20]  # resizing clips at the borders, and padding is no picture
+    np.testing.assert_allclose(found[inside], picture[inside], atol=0.6)
+
+
+def test_the_plain_view_is_what_training_sees():
+    for mode in ("crop", "warp"):
+        places = geometry.view_positions((20, 41), network(mode), NO_LIMIT, geometry.PLAIN)
+        for found, length in zip(places, (20, 41), strict=True):
+            np.testing.assert_array_equal(found, geometry.cell_positions(length, network(mode)))
+    assert geometry.to_network(pictures(20, 41), network("warp"), NO_LIMIT,
+                               geometry.View(2)).shape[1:3] == (65, 65)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("size", "max_side", "expected"),
+    [((90, 60), 30, (30, 20)), ((60, 90), 89, (59, 89)), ((60, 90), 90, (60, 90)),
+     ((60, 90), 0, (60, 90)), ((1, 500), 50, (1, 50))],
+)  # fmt: skip
+def test_within_a_side(size, max_side, expected):
+    image = tf.constant(pictures(*size)[0])
+    found = geometry.within(image, max_side)
+    assert found.dtype == tf.uint8 and tuple(found.shape) == (*expected, 3)
+    if expected == size:
+        np.testing.assert_array_equal(found, image)

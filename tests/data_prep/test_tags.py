@@ -200,3 +200,17 @@ def test_what_is_no_annotation_is_told_in_one_line(tmp_path, kind):
     with pytest.raises(InputError, match=message) as caught:
         tags.from_xml(path, CLASSES)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_misspelt_tag_gets_the_nearest_name(tmp_path):
+    horses = ClassSet.of_names(["Horse", "tv/monitor", "cow"])
+    path = written(tmp_path, b"image,labels\na,hrose\nb,cow\n")
+    with pytest.raises(InputError, match="image a: unknown tag 'hrose'; nearest: Horse; this run"):
+        tags.from_csv(path, IDS, horses)
+    with pytest.raises(InputError, match="unknown tag 'TVMONITOR'; nearest: tv/monitor;"):
+        horses.id_of("TVMONITOR")
+    (tmp_path / "a.xml").write_text(annotation("cwo"))
+    with pytest.raises(InputError, match="unknown tag 'cwo'; nearest: cow;"):
+        tags.from_xml(tmp_path / "a.xml", horses)
+    with pytest.raises(InputError, match="unknown tag 'zebra'; this run's classes are: Horse, tv"):
+        horses.id_of("zebra")

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from aepsl_tf import config as configs
+from aepsl_tf.data import geometry
 from aepsl_tf.errors import InputError
 from aepsl_tf.inference import over_split
 from aepsl_tf.inference.over_split import BATCH, Reader
@@ -232,3 +233,56 @@ def test_weights_are_constants_unless_the_model_still_trains():
     np.testing.assert_array_equal(logits(fixed), before)
     np.testing.assert_allclose(logits(live), before + 1, atol=1e-5)
     assert not fixed._forward.captured_inputs and live._forward.captured_inputs
+
+
+# ----------------------------------------------------------------------------------- several views
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_the_views_of_each_picture_come_together(model, batch):
+    views = tuple(geometry.View(scale, mirrored) for scale in (1.0, 0.5) for mirrored in (0, 1))
+    images = pictures(MIXED)
+    reader = Reader(model, model.cells, 1 << 40, batch, views=views)
+    batches = sizes_of_batches(reader)
+    read = list(reader.read(range(len(images)), lambda i: tf.constant(images[i])))
+    assert sum(b for b, _, _ in batches) == len(views) * len(images)
+    assert max(b for b, _, _ in batches) == batch
+    assert [row for row, _, _ in read] == list(range(len(images)))
+    for index, picture, cells in read:
+        np.testing.assert_array_equal(picture, images[index])
+        for view, one in zip(views, cells, strict=True):
+            inputs = geometry.to_network(images[index][None], model.config, 1 << 40, view)
+            expected = model.cells(model.frozen(inputs))
+            for name, value in one.items():
+                np.testing.assert_allclose(value, expected[name][0], rtol=1e-3, atol=1e-5)
+
+
+def test_a_window_counts_its_views():
+    """Pictures that are each as large as the limit, of which nothing waits for others."""
+    model = Segmenter(configs.TrainSegmenter(**BASE, input="warp"), 3)
+    decoded = []
+    images = pictures([(64, 64)] * 60)
+
+    def decode(index):
+        decoded.append(index)
+        return tf.constant(images[index])
+
+    def ahead(views):
+        decoded.clear()
+        reader = Reader(model, model.cells, 64 * 64, batch=50, views=views)
+        read = reader.read(range(60), decode)
+        next(read)
+        read.close()
+        return len(decoded)
+
+    assert ahead((geometry.PLAIN,) * 8) <= ahead((geometry.PLAIN,))
+
+
+def test_one_view_that_is_asked_for_is_a_list(model):
+    images = pictures([(20, 41)])
+    [(_, _, [one])] = Reader(model, model.cells, 1 << 40, views=(geometry.PLAIN,)).read(
+        images, tf.constant
+    )
+    [(_, _, same)] = Reader(model, model.cells, 1 << 40).read(images, tf.constant)
+    for name in same:
+        np.testing.assert_array_equal(one[name], same[name])

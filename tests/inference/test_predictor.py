@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from aepsl_tf import config as configs
+from aepsl_tf.data import geometry
 from aepsl_tf.inference import cells
 from aepsl_tf.inference.over_split import Reader
-from aepsl_tf.inference.predictor import Predictor, class_weights
+from aepsl_tf.inference.predictor import Predictor, class_weights, scores_of, views_of
 from aepsl_tf.models import losses
 from aepsl_tf.models.segmenter import Segmenter
 
@@ -198,3 +199,58 @@ def test_the_reader_s_masks_are_the_exported_model_s(mode, psl):
         np.testing.assert_array_equal(exported, read)
         seen |= set(np.unique(read))
     assert len(seen) > 2
+
+
+# ------------------------------------------------------------------------------------ several views
+
+
+def test_views_of_the_settings():
+    def of(**changes):
+        return [tuple(view) for view in views_of(configs.Predict(**changes))]
+
+    assert of() == [tuple(geometry.PLAIN)] == [(1.0, False)]
+    assert of(flip=True) == [(1.0, False), (1.0, True)]
+    assert of(multi_scale="0.5, 1") == [(0.5, False), (1.0, False)]
+    assert len(of(multi_scale="0.5,0.75,1,1.25,1.5", flip=True)) == 10
+
+
+def seen_mask(model, image, settings):
+    """A picture's mask by way of reader and worker, its weights."""
+    views = views_of(settings)
+    predictor = Predictor(model, settings, views)
+    reader = Reader(model, model.cells, settings.pixel_limit, batch=1, views=views)
+    [(_, picture, outputs)] = reader.read([image], tf.constant)
+    weights = predictor.weights(*outputs)
+    one = predictor.to_worker(picture, weights, *(cells["logits"] for cells in outputs))
+    return cells.plain_mask(one), weights, predictor.is_plain
+
+
+@pytest.mark.parametrize("mode", ["crop", "warp"])
+@pytest.mark.parametrize("size", [(33, 41), (30, 50)])
+def test_with_flip_a_mirrored_picture_has_the_mirrored_mask(mode, size):
+    """Without, it has not: the network is not symmetric."""
+    model, image = segmenter(input=mode), pictures(*size)[0]
+    for flip in (True, False):
+        settings = configs.Predict(flip=flip, test_policy="none")
+        mask, _, is_plain = seen_mask(model, image, settings)
+        other, _, _ = seen_mask(model, image[:, ::-1], settings)
+        assert is_plain == (not flip) and len(np.unique(mask)) > 1
+        assert ((other[:, ::-1] == mask).mean() > 0.995) == flip
+
+
+@pytest.mark.parametrize("mode", ["crop", "warp"])
+def test_the_plain_view_s_mask_is_the_exported_model_s(mode):
+    model, image = segmenter(input=mode), pictures(33, 41)[0]
+    settings = configs.Predict()
+    mask, _, _ = seen_mask(model, image, settings)
+    predictor = Predictor(model, settings)
+    assert (mask == predictor.segment(image[None])["mask"][0].numpy()).mean() > 0.999
+
+
+def test_scores_are_means_over_views():
+    views = [{"scores": np.float32([0.2, 0.5])}, {"scores": np.float32([0.4, 0.1])}]
+    np.testing.assert_allclose(scores_of(views), [0.3, 0.3])
+    assert scores_of([{"logits": None}]) is None
+    predictor = Predictor(segmenter(), configs.Predict(p=0.25, test_policy="threshold"))
+    views = [{"scores": np.float32([0.2, 0.5, 0])}, {"scores": np.float32([0.4, 0.1, 0.1])}]
+    np.testing.assert_allclose(predictor.weights(*views), [1, 1, 1, 0])

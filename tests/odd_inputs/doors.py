@@ -22,14 +22,14 @@ from PIL import Image
 
 from aepsl_tf import config, run_dir
 from aepsl_tf.classes import VOID, ClassSet
-from aepsl_tf.data import encoding, records, transforms
+from aepsl_tf.data import encoding, lists, records, transforms
 from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import metrics
 from aepsl_tf.files import read_json, sealed, to_json, write_atomic
 from aepsl_tf.models import model_dir
 from aepsl_tf.models.segmenter import Segmenter
 from aepsl_tf.training import strategies
-from data_prep import lists, masks, tags, write_voc
+from data_prep import masks, tags, write_voc
 from data_prep.saliency import drfi, methods
 
 MAX_PIXELS = 2_000_000

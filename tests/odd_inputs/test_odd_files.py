@@ -506,7 +506,7 @@ def test_another_prediction_s_results_are_not_overwritten(finished, read, tmp_pa
     folder = _pictures(tmp_path / "in")
     _predict(finished, read, folder)
     first = {p.name: p.read_bytes() for p in (tmp_path / "masks").iterdir()}
-    assert first.keys() == {"good.png", "good_overlay.png", "predictions.json"}
+    assert first.keys() == {"areas.csv", "good.png", "good_overlay.png", "predictions.json"}
     _predict(finished, read, folder)  # its own may be made again
     other = _pictures(tmp_path / "other")
     with pytest.raises(InputError, match="is there already and was not made of this picture"):

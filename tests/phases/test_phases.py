@@ -15,7 +15,7 @@ from conftest import jpeg, opened, reader, write_mask
 from PIL import Image
 
 from aepsl_tf import config
-from aepsl_tf.data import encoding, records, runners
+from aepsl_tf.data import encoding, records
 from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import metrics
 from aepsl_tf.files import digest
@@ -177,39 +177,6 @@ def test_the_pipelines_export_is_complete(finished):
     assert (folder / "saved_model.pb").exists()
     rows = json.loads((folder / "classes.json").read_text())
     assert rows == finished.run_dir.classes().to_json()
-
-
-def test_prediction_names_broken_pictures_and_does_the_others(finished, read, pictures, tmp_path):
-    whole = (pictures / "grey.jpg").read_bytes()
-    (pictures / "broken.jpg").write_bytes(whole[: len(whole) // 2])
-    output = tmp_path / "masks"
-    settings = read(config.Predict, images=str(pictures), output=str(output))  # with the CRF
-    message = _refused(predict, settings, finished.run_dir)
-    assert "1 of 6 pictures" in message and "broken.jpg" in message
-    assert len(list(output.glob("*.png"))) == 10
-
-
-def test_large_pictures_are_segmented_at_the_limit(finished, read, tmp_path):
-    """Their masks have their own size, their overlays the limit's."""
-    (tmp_path / "in").mkdir()
-    pixels = np.random.default_rng(0).integers(0, 256, [7, 9, 3], dtype=np.uint8)
-    Image.fromarray(pixels).resize((90, 70)).save(tmp_path / "in/large.png")
-    settings = read(config.Predict, images=str(tmp_path / "in/large.png"), pixel_limit=4096,
-                    output=str(tmp_path / "out"))  # fmt: skip
-    predict.run(settings, finished.run_dir)
-    assert opened(tmp_path / "out/large.png").size == (90, 70)
-    assert opened(tmp_path / "out/large_overlay.png").size == (72, 56)
-
-
-@pytest.mark.parametrize("crf", [True, False])
-def test_workers_change_no_predicted_byte(finished, read, pictures, tmp_path, crf, monkeypatch):
-    monkeypatch.setattr(runners, "PATIENCE", 0.0)
-    for workers in (1, 2):
-        settings = read(config.Predict, images=str(pictures), output=str(tmp_path / str(workers)),
-                        crf=crf)  # fmt: skip
-        predict.run(settings, finished.run_dir, workers)
-    assert digest(tmp_path / "1") == digest(tmp_path / "2")
-    assert len(list((tmp_path / "1").glob("*.png"))) == 10
 
 
 def test_tags_that_a_split_does_not_have(run_copy, read, devkit):
@@ -422,12 +389,6 @@ def test_phases_before_their_input(written, read):
     message = _refused(train_classifier, read(config.TrainClassifier, step=2), written)
     assert "run python -m data_prep.write_erased first" in message
     assert not written.classifier(2).exists()
-
-
-def test_model_that_is_not_there(finished, read, pictures, tmp_path):
-    settings = read(config.Predict, model="best", images=str(pictures), output=str(tmp_path / "o"))
-    assert "train_segmenter/best" in _refused(predict, settings, finished.run_dir)
-    assert not (tmp_path / "o").exists()
 
 
 def _command_line(module, *flags):

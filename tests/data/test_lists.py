@@ -2,8 +2,8 @@
 
 import pytest
 
+from aepsl_tf.data import lists
 from aepsl_tf.errors import InputError
-from data_prep import lists
 
 GOOD = {
     "one id a line": (b"b\na\n", ["b", "a"]),

@@ -1,0 +1,124 @@
+"""Which pictures are asked for: files, folders, patterns, and a list of some of them."""
+
+import glob
+import os
+import pathlib
+import typing
+
+from aepsl_tf.data import lists
+from aepsl_tf.errors import InputError
+
+_MAC = "__MACOSX"  # what archives from a Mac bring beside the pictures
+
+
+class Picture(typing.NamedTuple):
+    """A picture's file, and its path below the folder that was named, without suffix."""
+
+    id: str
+    file: pathlib.Path
+
+    @property
+    def name(self):
+        """The ID with the file's suffix."""
+        return self.id + self.file.suffix
+
+
+def find(images, recursive=False, ids_file="", output=""):
+    """The `Picture`s of --images, each once; of these the ones in --ids_file, if it is given.
+
+    Args:
+      images: a file, a folder or a pattern, or several by commas; what is there under the whole
+        text, commas and brackets included, is that.
+      recursive: folders with what is below them, but for hidden folders.
+      ids_file: a list as `lists.read` takes it; its order is the pictures'.
+      output: a folder below one of `images`, in which nothing is an input.
+
+    Raises:
+      InputError: there is nothing of that name, or no picture, or not one that is listed.
+    """
+    found = {}
+    for part in [images] if os.path.lexists(images) else images.split(","):
+        for picture in _of(part.strip(), images, recursive, output):
+            found.setdefault((picture.id, os.path.realpath(picture.file)), picture)
+    pictures = list(found.values())
+    return _listed(pictures, ids_file) if ids_file else pictures
+
+
+def _of(part, images, recursive, output):
+    path = pathlib.Path(part)
+    if os.path.isfile(part):
+        return [Picture(path.stem, path)]
+    if os.path.isdir(part):
+        base, files, hint = path, _in_folder(path, recursive), "; for sub-folders: --recursive"
+    elif any(sign in part for sign in "*?["):
+        base, hint = _fixed(path), ""
+        files = [file for file in map(pathlib.Path, glob.glob(part, recursive=True))
+                 if os.path.isfile(file) and _MAC not in file.parts]  # fmt: skip
+    else:
+        raise InputError(
+            f"--images={images}: expected a picture, a folder of pictures or a pattern of files"
+            + (f"; {part!r} is not there" if part != images else "")
+        )
+    files = sorted(file for file in _without(files, base, output)
+                   if file.suffix.lower() in lists.PICTURES)  # fmt: skip
+    if not files:
+        held = f"holds no picture ({', '.join(lists.PICTURES)}){'' if recursive else hint}"
+        raise InputError(f"{part}: {held}")
+    return [Picture(file.relative_to(base).with_suffix("").as_posix(), file) for file in files]
+
+
+def _in_folder(folder, recursive):
+    """Files in a folder, links followed, no folder twice."""
+    seen = set()
+    for below, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        if (real := os.path.realpath(below)) in seen:  # a link back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(
+            name for name in folders
+            if recursive and not name.startswith(".") and name != _MAC
+        )  # fmt: skip
+        for name in names:
+            if not name.startswith("."):
+                yield pathlib.Path(below, name)
+
+
+def _refuse(error):
+    raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def _fixed(pattern):
+    """The folder that a pattern's first sign is looked for in."""
+    parts = []
+    for part in pattern.parts[:-1]:
+        if any(sign in part for sign in "*?["):
+            break
+        parts.append(part)
+    return pathlib.Path(*parts)
+
+
+def _without(files, base, output):
+    """Files but those of an output folder that lies below the inputs' own."""
+    base, output = (os.path.realpath(folder) for folder in (base, output))
+    if output == base or not _is_below(output, base):
+        return files
+    return (file for file in files if not _is_below(os.path.realpath(file), output))
+
+
+def _is_below(path, folder):
+    return os.path.commonpath([path, folder]) == folder
+
+
+def _listed(pictures, ids_file):
+    ids = lists.read(ids_file)
+    position = {id_: number for number, id_ in enumerate(ids)}
+    chosen = [picture for picture in pictures if picture.id in position]
+    missing = position.keys() - {picture.id for picture in chosen}
+    if missing:
+        some = sorted(missing, key=position.get)[:5]
+        raise InputError(
+            f"--ids_file={ids_file}: {len(missing)} of {len(ids)} are not among the pictures: "
+            f"{', '.join(some)}{', …' if len(missing) > 5 else ''}"
+        )
+    return sorted(chosen, key=lambda picture: position[picture.id])

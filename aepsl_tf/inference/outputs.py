@@ -1,0 +1,277 @@
+"""What prediction writes: the files of each picture, and those of all pictures in the folder.
+
+Workers make the former without TensorFlow. The latter are made at the end from what lies in the
+folder, so they hold the pictures of earlier predictions too.
+"""
+
+import csv
+import io
+import itertools
+import os
+import pathlib
+import typing
+
+import numpy as np
+
+from aepsl_tf.data import encoding, runners
+from aepsl_tf.errors import InputError
+from aepsl_tf.files import read_json, to_json, write_atomic
+from aepsl_tf.inference import cells, coco, crf, drawing, voc_submission
+
+MADE = "predictions.json"
+"""In the output folder: which file is made of which picture."""
+AREAS, COCO = "areas.csv", "coco.json"
+_OF_ALL = "all pictures of this folder"  # in place of a picture
+_COLUMNS = ["image", "class", "pixels", "share", "score"]
+_LONGEST = 250  # bytes of a name; file systems end at 255, and a suffix follows for a while
+_SHEET = (6, 8, 180)  # columns, rows, pixels of a picture's side
+
+
+# ------------------------------------------------------------------------------ of one picture
+
+
+class Wanted(typing.NamedTuple):
+    """What a worker makes of each picture.
+
+    Attributes:
+      preset: `crf.settings_of`, or None without the CRF.
+      palette: uint8 `[256, 3]`.
+      names: of the classes, background first.
+      scores, voc: whether --scores and --voc_submission are asked for.
+    """
+
+    preset: dict | None
+    palette: np.ndarray
+    names: tuple
+    scores: bool = False
+    voc: bool = False
+
+    @classmethod
+    def of(cls, settings, classes):
+        """What a `config.Predict` asks for of a run with these classes."""
+        preset = crf.settings_of(settings) if settings.crf else None
+        named = classes.palette(), classes.all_names()
+        return cls(preset, *named, settings.scores, settings.voc_submission)
+
+    def files(self, id_):
+        """The names of a picture's files below the output folder, in the order of `files_of`."""
+        named = [f"{id_}.png", f"{id_}_overlay.png"]
+        named += [f"{id_}_scores.npz"] if self.scores else []
+        return named + ([f"{voc_submission.FOLDER}/{id_}.png"] if self.voc else [])
+
+
+def files_of(wanted, item):
+    """A picture's files and areas, of (ID, (height, width), mask or None, `Cells`, v or None).
+
+    The overlay is the picture's as the network sees it, the mask has the picture's own size.
+
+    Returns:
+      (ID, {name: bytes}, pixels of each class id, v).
+    """
+    id_, size, mask, one, scores = item
+    if wanted.preset is not None:
+        mask = cells.crf_mask(wanted.preset, one)
+    elif mask is None:
+        mask = cells.plain_mask(one)
+    shown = encoding.resize_mask(mask, *one.picture.shape[:2])
+    mask = encoding.resize_mask(mask, *size)
+    contents = [encoding.palette_png(mask, wanted.palette),
+                encoding.rgb_png(drawing.overlay(one.picture, shown, wanted.palette))]  # fmt: skip
+    if wanted.scores:
+        contents.append(_scores(wanted, one, scores))
+    if wanted.voc:
+        contents.append(voc_submission.mask_png(mask))
+    files = dict(zip(wanted.files(id_), contents, strict=True))
+    return id_, files, np.bincount(mask.ravel(), minlength=len(wanted.names)), scores
+
+
+def _scores(wanted, one, scores):
+    likely, possible = cells.probabilities(one)
+    whole = np.zeros((*likely.shape[:2], len(wanted.names)), np.float16)
+    whole[..., possible] = likely
+    arrays = {"probabilities": whole, "names": np.array(wanted.names)}
+    file = io.BytesIO()
+    np.savez_compressed(file, **arrays | ({} if scores is None else {"scores": scores}))
+    return file.getvalue()
+
+
+# ---------------------------------------------------------------------------------- the folder
+
+
+class Folder:
+    """The output folder, in which nothing is written over that is not its own.
+
+    Args:
+      path: the folder; nothing is written before `begin`.
+      pictures: `inputs.Picture`s.
+      wanted: `Wanted`.
+      sheets, with_coco: whether files of all pictures are asked for, beside areas.csv.
+
+    Raises:
+      InputError: a result would lie over a picture, over another one's result, or over a file that
+        no earlier prediction made of this picture.
+    """
+
+    def __init__(self, path, pictures, wanted, sheets=False, with_coco=False):
+        self.path, self._sheets, self._coco = pathlib.Path(path), sheets, with_coco
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--output={path}: there is a file of this name; name a folder")
+        try:
+            advice = "remove it, or give another --output"
+            self._before = read_json(self.path / MADE, {str: str}, advice)
+        except FileNotFoundError:
+            self._before = {}
+        self._made, self._names = {}, {picture.id: picture.name for picture in pictures}
+        for picture in pictures:
+            source = _shown(str(picture.file.resolve()))
+            for name in wanted.files(picture.id):
+                self._claim(name, source, picture.name)
+        of_all = [AREAS, *([COCO] if with_coco else []), *(self._pages() if sheets else [])]
+        of_all += [voc_submission.ARCHIVE] if wanted.voc else []
+        for name in of_all:
+            self._claim(name, _OF_ALL, "what is of all pictures")
+        self._refuse_files_for_folders()
+        self._kept = _read_areas(self.path / AREAS)
+
+    def _claim(self, name, source, of):
+        if len(os.fsencode(name.rpartition("/")[2])) > _LONGEST:
+            raise InputError(f"{of}: {name[:40]}… would be too long a name: rename it")
+        if name in self._made:
+            other = pathlib.PurePath(self._made[name]).name
+            raise InputError(f"{other} and {of} would both be written as {name}: rename one")
+        self._made[name] = source
+        if os.path.lexists(self.path / name) and self._before.get(name) != source:
+            made_of = "by predict" if source == _OF_ALL else f"of this picture, {of}"
+            raise InputError(
+                f"--output={self.path}: {name} is there already and was not made {made_of}: give "
+                "another folder"
+            )
+
+    def _refuse_files_for_folders(self):
+        below = {folder for name in self._made for folder in pathlib.PurePath(name).parents[:-1]}
+        for folder in sorted(below):
+            if os.path.lexists(self.path / folder) and not os.path.isdir(self.path / folder):
+                raise InputError(f"--output={self.path}: {folder} is a file: give another folder")
+
+    def _pictures(self):
+        """(ID, source) of every picture of which there is or will be a mask, by its ID."""
+        recorded = self._before | self._made
+        for name, source in sorted(recorded.items()):
+            id_ = name.removesuffix(".png")
+            if recorded.get(f"{id_}_overlay.png") == source:  # else it is no mask
+                yield id_, source
+
+    def _pages(self):
+        count, a_page = sum(1 for _ in self._pictures()), _SHEET[0] * _SHEET[1]
+        return [f"contact_sheet_{i + 1:03}.png" for i in range(-(-count // a_page))]
+
+    def begin(self):
+        """Makes the folder and says in it what will be whose."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path / MADE, to_json(self._before | self._made))
+        except OSError as error:
+            raise InputError(
+                f"--output={self.path}: cannot be written to ({error.strerror})"
+            ) from None
+        if voc_submission.ARCHIVE in self._made:  # of other masks than it will be beside
+            (self.path / voc_submission.ARCHIVE).unlink(missing_ok=True)
+
+    def write(self, files):
+        """Writes a picture's files: {name: bytes}."""
+        for name, data in files.items():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self.path / name, data)
+
+    def finish(self, areas, names, workers):
+        """Writes what is of all pictures.
+
+        Args:
+          areas: {ID: (pixels of each class id, v or None)} of the pictures that were read.
+          names: of the classes, background first.
+          workers: `--workers`.
+        """
+        again = {_shown(id_) for id_ in areas}
+        rows = [row for row in self._kept if row[0] not in again]
+        rows += [row for id_, found in areas.items() for row in _rows(id_, *found, names)]
+        self.write({AREAS: _csv(sorted(rows, key=lambda row: row[0]))})
+        if self._coco:
+            found = runners.ordered_map(_annotated, self._there(".png"), workers)
+            self.write({COCO: to_json(coco.document(found, names))})
+        if self._sheets:
+            self._write_sheets(workers)
+
+    def _there(self, suffix):
+        """[(the picture's name, its file)] of the masks, or the overlays, that are there."""
+        named = [(self._names.get(id_, id_ + pathlib.PurePath(source).suffix),
+                  self.path / (id_ + suffix)) for id_, source in self._pictures()]  # fmt: skip
+        return [(_shown(name), path) for name, path in named if path.exists()]
+
+    def _write_sheets(self, workers):
+        columns, rows, side = _SHEET
+        shown = runners.ordered_map(_small, self._there("_overlay.png"), workers)
+        for name in self._pages():
+            page = list(itertools.islice(shown, columns * rows))
+            lines = [page[i : i + columns] for i in range(0, len(page), columns)]
+            if lines:
+                self.write({name: encoding.rgb_png(drawing.panel(lines, side))})
+            else:  # pictures of an earlier prediction are gone
+                (self.path / name).unlink(missing_ok=True)
+
+
+def _pixels(path):
+    """A PNG of ours as an array: class ids of a mask, RGB of an overlay."""
+    try:
+        picture, _ = encoding.picture_in(path.read_bytes(), 1 << 31)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path}: cannot be read any more ({error}): predict its picture again"
+        ) from None
+    return np.asarray(picture)
+
+
+def _annotated(item):
+    name, path = item
+    mask = _pixels(path)
+    return name, mask.shape, coco.annotations(mask)
+
+
+def _small(item):
+    name, path = item
+    return name, drawing.thumbnail(_pixels(path), _SHEET[2])
+
+
+# ----------------------------------------------------------------------------------- areas.csv
+
+
+def _shown(name):
+    """A name as UTF-8 can hold it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _rows(id_, pixels, scores, names):
+    """Rows of areas.csv: of one picture, every class that is in its mask."""
+    for class_id in np.flatnonzero(pixels):
+        score = "" if scores is None or class_id == 0 else f"{scores[class_id - 1]:.4f}"
+        share = f"{pixels[class_id] / pixels.sum():.6f}"
+        yield [_shown(id_), names[class_id], str(pixels[class_id]), share, score]
+
+
+def _csv(rows):
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows([_COLUMNS, *rows])
+    return file.getvalue().encode()
+
+
+def _read_areas(path):
+    try:
+        text = io.StringIO(path.read_bytes().decode(), newline="")
+        rows = list(csv.reader(text, strict=True))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error):
+        rows = []
+    if rows[:1] != [_COLUMNS] or any(len(row) != len(_COLUMNS) for row in rows):
+        raise InputError(f"{path}: is not as it was written: remove it, or give another --output")
+    return rows[1:]

@@ -1,0 +1,203 @@
+"""The files of a picture, whose they are, and those of all pictures."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from conftest import opened
+from PIL import Image
+
+from aepsl_tf.classes import VOC, ClassSet
+from aepsl_tf.errors import InputError
+from aepsl_tf.inference import cells, crf, outputs, voc_submission
+from aepsl_tf.inference.inputs import Picture
+
+CLASSES = ClassSet.of_names(["cat", "dog"])
+SMALL = crf.PRESETS["small"]
+
+
+def wanted(preset=None, **changes):
+    return outputs.Wanted(preset, CLASSES.palette(), CLASSES.all_names(), **changes)
+
+
+def one_of(size=(20, 41), weights=(1, 1, 0.5)):
+    """A `Cells` of one view."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, (3, 6, len(weights))).astype(np.float32)
+    places = (np.arange(n, dtype=np.float32) / 8 for n in size)
+    picture = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+    return cells.Cells(picture, np.float32(weights), (cells.Seen(logits, *places),))
+
+
+@pytest.mark.parametrize("kind", ["given", "plain", "crf"])
+def test_mask_and_overlay(kind):
+    one, mask = one_of(), None
+    preset = SMALL if kind == "crf" else None
+    if kind == "given":
+        mask = np.zeros((40, 82), np.uint8)
+        mask[:, 41:] = 2
+    id_, files, pixels, scores = outputs.files_of(
+        wanted(preset), ("sub/a", (40, 82), mask, one, None)
+    )
+    assert id_ == "sub/a" and scores is None
+    assert list(files) == ["sub/a.png", "sub/a_overlay.png"]
+    found, shown = (np.array(Image.open(io.BytesIO(data))) for data in files.values())
+    expected = {"given": lambda: mask[1::2, 1::2], "plain": lambda: cells.plain_mask(one),
+                "crf": lambda: cells.crf_mask(SMALL, one)}[kind]()  # fmt: skip
+    assert found.shape == (40, 82) and len(np.unique(found)) > 1
+    np.testing.assert_array_equal(found[1::2, 1::2], expected)
+    assert shown.shape == (20, 41, 3)  # the picture as the network sees it
+    np.testing.assert_array_equal(shown[expected == 0], one.picture[expected == 0])
+    assert (shown[expected == 2] != one.picture[expected == 2]).any(1).mean() > 0.9
+    np.testing.assert_array_equal(pixels, [(found == i).sum() for i in range(3)])
+
+
+def test_scores_are_of_every_class_whatever_the_crf_does():
+    one, v = one_of(weights=(1, 0, 0.5)), np.float32([0.05, 0.5])
+    archives = []
+    for preset in (None, SMALL):
+        item = ("a", (20, 41), None, one, v)
+        _, files, _, _ = outputs.files_of(wanted(preset, scores=True), item)
+        archives.append(files["a_scores.npz"])
+    assert archives[0] == archives[1]
+    with np.load(io.BytesIO(archives[0]), allow_pickle=False) as arrays:
+        found = arrays["probabilities"]
+        assert found.dtype == np.float16 and found.shape == (20, 41, 3)
+        np.testing.assert_allclose(found.sum(-1, dtype=np.float32), 1, atol=2e-3)
+        np.testing.assert_array_equal(found[..., 1], 0)
+        assert (found.argmax(-1) == cells.plain_mask(one)).mean() > 0.99
+        assert arrays["names"].tolist() == ["background", "cat", "dog"]
+        np.testing.assert_array_equal(arrays["scores"], v)
+
+
+def test_a_submission_s_mask_has_voc_s_colours():
+    files = outputs.files_of(wanted(voc=True), ("a", (20, 41), None, one_of(), None))[1]
+    own, other = files["a.png"], files[f"{voc_submission.FOLDER}/a.png"]
+    mask = Image.open(io.BytesIO(other))
+    np.testing.assert_array_equal(np.array(mask), np.array(Image.open(io.BytesIO(own))))
+    assert mask.getpalette()[3:6] == list(VOC.colors[0])
+
+
+# ---------------------------------------------------------------------------------- the folder
+
+
+def picture(folder, id_):
+    path = folder / f"{id_}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return Picture(id_, path)
+
+
+def predicted(tmp_path, ids, value=1, **changes):
+    """Predicts pictures to be of one class, all of them: the output folder."""
+    pictures = [picture(tmp_path / "in", id_) for id_ in ids]
+    folder = outputs.Folder(str(tmp_path / "out"), pictures, wanted(), **changes)
+    folder.begin()
+    areas = {}
+    for id_ in ids:
+        mask = np.full((6, 8), value, np.uint8)
+        mask[0] = 0
+        item = (id_, mask.shape, mask, one_of((6, 8)), np.float32([0.25, 0.75]))
+        _, files, pixels, scores = outputs.files_of(wanted(), item)
+        folder.write(files)
+        areas[id_] = pixels, scores
+    folder.finish(areas, CLASSES.all_names(), 1)
+    return folder.path
+
+
+def rows_of(path):
+    return list(csv.reader(io.StringIO((path / "areas.csv").read_text())))
+
+
+def test_areas_of_every_class_in_a_mask(tmp_path):
+    path = predicted(tmp_path, ["b", "a, b", "trip/a"])
+    assert rows_of(path)[:5] == [
+        ["image", "class", "pixels", "share", "score"],
+        ["a, b", "background", "8", "0.166667", ""],
+        ["a, b", "cat", "40", "0.833333", "0.2500"],
+        ["b", "background", "8", "0.166667", ""],
+        ["b", "cat", "40", "0.833333", "0.2500"],
+    ]
+    assert len(rows_of(path)) == 7
+
+
+def test_what_is_of_all_pictures_keeps_those_of_earlier_predictions(tmp_path):
+    predicted(tmp_path, ["a", "b"])
+    path = predicted(tmp_path, ["b", "c"], value=2, with_coco=True)
+    assert [(row[0], row[1]) for row in rows_of(path)[2::2]] == [
+        ("a", "cat"), ("b", "dog"), ("c", "dog")
+    ]  # fmt: skip
+    found = json.loads((path / "coco.json").read_text())
+    assert [one["file_name"] for one in found["images"]] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert [one["category_id"] for one in found["annotations"]] == [1, 2, 2]
+    assert found["annotations"][2]["bbox"] == [0, 1, 8, 5]
+
+
+def test_areas_that_are_not_ours_are_left(tmp_path):
+    path = predicted(tmp_path, ["a"])
+    (path / "areas.csv").write_text("mine\n")
+    with pytest.raises(InputError, match=r"areas.csv: is not as it was written"):
+        predicted(tmp_path, ["b"])
+    assert (path / "areas.csv").read_text() == "mine\n" and not (path / "b.png").exists()
+
+
+@pytest.mark.parametrize("name", ["areas.csv", "coco.json", "contact_sheet_001.png"])
+def test_a_file_of_a_name_that_is_wanted_is_left(tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(InputError, match=f"{name} is there already and was not made by predict"):
+        predicted(tmp_path, ["a"], with_coco=True, sheets=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+
+
+def test_contact_sheets_are_of_bounded_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(outputs, "_SHEET", (3, 2, 40))
+    path = predicted(tmp_path, [f"p{i}" for i in range(7)], sheets=True)
+    pages = sorted(path.glob("contact_sheet_*.png"))
+    assert [page.name for page in pages] == ["contact_sheet_001.png", "contact_sheet_002.png"]
+    first, second = map(opened, pages)
+    assert first.width == 6 + 3 * 46 and second.width == 6 + 46
+    assert first.height < 150 and second.height < first.height
+    # A picture that is taken away leaves its place; a page that holds none any more is taken away.
+    (path / "p6.png").unlink(), (path / "p6_overlay.png").unlink()
+    predicted(tmp_path, ["p0"], sheets=True)
+    assert [page.name for page in path.glob("contact_sheet_*.png")] == ["contact_sheet_001.png"]
+
+
+def test_names_that_look_like_others(tmp_path):
+    """A mask of x_overlay.jpg, and pictures that are links to what has another name."""
+    pictures = [picture(tmp_path / "in", "x_overlay")]
+    (tmp_path / "in/link.jpg").symlink_to(tmp_path / "in/x_overlay.jpg")
+    pictures.append(Picture("link", tmp_path / "in/link.jpg"))
+    folder = outputs.Folder(str(tmp_path / "out"), pictures, wanted())
+    folder.begin()
+    assert [id_ for id_, _ in folder._pictures()] == ["link", "x_overlay"]
+    with pytest.raises(InputError, match=r"x_overlay.jpg and x.jpg would both be written as"):
+        predicted(tmp_path, ["x_overlay", "x"])
+
+
+@pytest.mark.parametrize("kind", ["a file for a folder", "a link to nothing", "a page"])
+def test_an_output_that_cannot_be(tmp_path, kind):
+    (tmp_path / "out").mkdir()
+    ids = ["trip/a"]
+    if kind == "a file for a folder":
+        (tmp_path / "out/trip").write_text("mine")
+        message = "trip is a file"
+    elif kind == "a page":
+        ids, message = ["contact_sheet_001"], "contact_sheet_001.jpg and what is of all pictures"
+    else:
+        (tmp_path / "out").rmdir()
+        (tmp_path / "out").symlink_to(tmp_path / "gone/below")
+        message = "--output=.*: cannot be written to"
+    with pytest.raises(InputError, match=message) as error:
+        predicted(tmp_path, ids, sheets=True)
+    assert "\n" not in str(error.value)
+
+
+def test_a_mask_that_was_damaged_since_is_named(tmp_path):
+    path = predicted(tmp_path, ["a", "b"])
+    (path / "a.png").write_bytes((path / "a.png").read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"a.png: cannot be read any more .*predict its picture"):
+        predicted(tmp_path, ["b"], with_coco=True)
