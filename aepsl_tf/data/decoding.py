@@ -144,7 +144,7 @@ def _look_at_jpeg(data):
 
     def segment(data, place):
         kind, length = _number(data, place, 2), _number(data, place + 2, 2)
-        alone = (kind == 0xFF01) | ((kind >= 0xFFD0) & (kind <= 0xFFD8))
+        alone = (kind == 0xFF01) | ((kind >= 0xFFD0) & (kind <= 0xFFD9))
         after = place + tf.where(kind == 0xFFFF, 1, tf.where(alone, 2, 2 + length))
         behind = markers[tf.minimum(tf.searchsorted(markers, [after])[0], tf.size(markers) - 1)]
         after = tf.where(kind == _code(_SCAN), behind, after)

@@ -39,10 +39,13 @@ class Predictor:
       settings: p, test_policy and pixel_limit of a `config.Segmentation`. Pictures larger than
         the limit are segmented at this many pixels; their probabilities stay at that size, the
         mask is scaled back.
+      portable: `segment` takes only operations that TFLite and ONNX have too. It knows no limit
+        then, and its logarithms are float32's.
     """
 
-    def __init__(self, model, settings):
-        self.model, self.pixel_limit = model, settings.pixel_limit
+    def __init__(self, model, settings, portable=False):
+        self.model, self.portable = model, portable
+        self.pixel_limit = None if portable else settings.pixel_limit
         self._policy = settings.p, settings.test_policy
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
@@ -52,6 +55,8 @@ class Predictor:
         The weights are those of the first call.
         """
         config, size = self.model.config, tf.shape(images)[1:3]
+        if self.portable:  # the others resize no uint8
+            images = tf.cast(images, tf.float32)
         inputs = geometry.to_network(images, config, self.pixel_limit)
         with self.model.fixed():
             cells = self.model.cells(self.model.frozen(inputs, training=False))
@@ -59,9 +64,12 @@ class Predictor:
         logits = geometry.from_network(cells.pop("logits"), area, config)
         weighed = logits
         if self.model.has_scores:
-            weighed = losses.weigh(logits, class_weights(cells["scores"], *self._policy))
+            weights = class_weights(cells["scores"], *self._policy)
+            precision = tf.float32 if self.portable else tf.float64
+            weighed = losses.weigh(logits, weights, precision)
         mask = tf.argmax(weighed, axis=-1, output_type=tf.int32)
-        return {"mask": _resized(mask, size), "probabilities": tf.nn.softmax(logits)} | cells
+        mask = tf.cast(mask, tf.uint8) if self.portable else _resized(mask, size)
+        return {"mask": mask, "probabilities": tf.nn.softmax(logits)} | cells
 
     def weights(self, cells):
         """What weighs the classes of one picture's cells: float32 `[C+1]`."""
