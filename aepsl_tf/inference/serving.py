@@ -141,7 +141,20 @@ def _to_onnx(predictor):
     for node in model.graph.node:
         if node.op_type == "Conv":
             _pad_explicitly(node)
+    _name_constants(model.graph)
     return model.SerializeToString(deterministic=True)
+
+
+def _name_constants(graph):
+    """By their first use: tf2onnx names and orders them as Python's sets do, each time anew."""
+    constants, names = {one.name for one in graph.initializer}, {}
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            if name in constants:
+                node.input[index] = names.setdefault(name, f"constant_{len(names)}")
+    for one in graph.initializer:
+        one.name = names[one.name]
+    graph.initializer.sort(key=lambda one: one.name)
 
 
 def _pad_explicitly(node):
