@@ -776,9 +776,19 @@ class Predict(Views, MaxPixels):
 
 @dataclasses.dataclass(frozen=True)
 class Export(Segmentation):
-    """A SavedModel with the signatures serve and serve_bytes."""
+    """A model for others to run; --pixel_limit and --max_pixels shape a SavedModel alone."""
 
     model: str = setting("psl", "segmenter of this run, RUN/MODEL", kind="name")
+    format: str = setting(
+        "saved_model",
+        "saved_model: RUN/export/MODEL/1, as TensorFlow Serving takes it, and a model card; "
+        "tflite, onnx: the file RUN/export/MODEL.tflite or MODEL.onnx, which takes pixels",
+        choices=("saved_model", "tflite", "onnx"),
+    )
+    max_pixels: int = dataclasses.field(  # here it is part of what is made
+        default=MaxPixels.__dataclass_fields__["max_pixels"].default,
+        metadata=MaxPixels.__dataclass_fields__["max_pixels"].metadata | {"identity": True},
+    )
 
 
 @dataclasses.dataclass(frozen=True)

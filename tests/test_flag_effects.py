@@ -65,7 +65,8 @@ CHANGES = {
     config.Relabel: {"model": "psl", "relabel_crf": False, **_INFERENCE},
     config.Evaluate: {"model": "psl", "split": "val", "what": "masks", "multi_scale": "0.5,1",
                       "flip": True, **_INFERENCE},
-    config.Export: {"model": "no_psl", "p": 0.9, "test_policy": "none", "pixel_limit": 4096},
+    config.Export: {"model": "no_psl", "p": 0.9, "test_policy": "none", "pixel_limit": 4096,
+                    "format": "tflite", "max_pixels": 4096},
     config.Report: {"panel_images": 1, "pixel_limit": 4096, "background_threshold": 0.9},
 }  # fmt: skip
 """Class → field → another value, whose effect `test_flag_changes_the_output` shows."""
@@ -93,7 +94,10 @@ RUNS = {
     config.MakeMasks: (make_masks, lambda r, c: r.masks(make_masks.name_of(c.merge_steps))),
     config.Relabel: (relabel, lambda r, c: r.masks("relabelled")),
     config.Evaluate: (evaluate, lambda r, c: r.root / "eval"),
-    config.Export: (export, lambda r, c: r.export(c.model)),
+    config.Export: (
+        export,
+        lambda r, c: r.export(c.model if c.format == "saved_model" else f"{c.model}.{c.format}"),
+    ),
     config.Report: (report, lambda r, c: r.report),
 }
 

@@ -139,7 +139,7 @@ def whole(run_dir, segmenters, truth=True):
     for segmenter in segmenters if truth else ():
         results = json.loads(run_dir.evaluation(segmenter).read_text())
         assert 0 <= results[segmenter]["miou"] <= 1
-    assert (run_dir.export(segmenters[-1]) / "saved_model.pb").exists()
+    assert (run_dir.export(segmenters[-1]) / "1/saved_model.pb").exists()
     assert list(run_dir.report.glob("*.png"))
     return manifest
 

@@ -28,7 +28,7 @@ def _pins(name):
 
 CORE = _requirements(PROJECT["dependencies"])
 EXTRAS = {name: _requirements(lines) for name, lines in PROJECT["optional-dependencies"].items()}
-DECLARED = CORE | EXTRAS["cpu"] | EXTRAS["scale"] | EXTRAS["dev"]
+DECLARED = CORE | EXTRAS["cpu"] | EXTRAS["onnx"] | EXTRAS["scale"] | EXTRAS["dev"]
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "requirements-scale.txt"])
@@ -41,12 +41,14 @@ def test_what_was_measured_is_within_the_bounds(name):
 
 
 def test_the_pins_are_what_running_and_testing_on_a_cpu_need():
-    assert _pins("requirements.txt").keys() == (CORE | EXTRAS["cpu"] | EXTRAS["dev"]).keys()
+    extras = EXTRAS["cpu"] | EXTRAS["onnx"] | EXTRAS["dev"]
+    assert _pins("requirements.txt").keys() == (CORE | extras).keys()
     assert EXTRAS["scale"].keys() <= _pins("requirements-scale.txt").keys()
 
 
 def test_nobody_is_given_a_tensorflow_or_a_test_tool():
-    unasked = {"tensorflow", "tensorflow-cpu", *EXTRAS["dev"], *EXTRAS["scale"]}
+    unasked = {"tensorflow", "tensorflow-cpu"}
+    unasked |= {name for extra in ("dev", "onnx", "scale") for name in EXTRAS[extra]}
     assert not unasked & CORE.keys()
     assert EXTRAS["gpu"]["tensorflow"].extras == {"and-cuda"}
 
@@ -66,7 +68,7 @@ def _imported():
 
 def test_every_import_is_declared():
     installed = importlib.metadata.packages_distributions()
-    declared = CORE | EXTRAS["cpu"] | EXTRAS["gpu"] | EXTRAS["scale"]
+    declared = CORE | EXTRAS["cpu"] | EXTRAS["gpu"] | EXTRAS["onnx"] | EXTRAS["scale"]
     imported = _imported()
     assert {"tensorflow", "cv2", "apache_beam"} <= imported.keys()
     for module, path in imported.items():

@@ -24,7 +24,9 @@ PLAIN = View()
 
 
 def limited_area(area, pixel_limit):
-    """int32 `[2]`: the size (height, width) of a picture brought to `pixel_limit` pixels."""
+    """int32 `[2]`: the size (height, width) of a picture at `pixel_limit` pixels, if any."""
+    if pixel_limit is None:
+        return area
     height, width = tf.unstack(tf.cast(area, tf.float32))
     factor = tf.minimum(tf.sqrt(pixel_limit / (height * width)), 1.0)
     return tf.cast(tf.maximum(tf.floor(tf.stack([height, width]) * factor), 1), tf.int32)
@@ -33,6 +35,8 @@ def limited_area(area, pixel_limit):
 def limited(images, pixel_limit):
     """uint8 pictures `[B, H, W, 3]` at `pixel_limit` pixels at most; smaller ones as they are."""
     images = tf.convert_to_tensor(images)
+    if pixel_limit is None:
+        return images
     area = limited_area(tf.shape(images)[1:3], pixel_limit)
     same = tf.reduce_all(area == tf.shape(images)[1:3])
     return tf.cond(same, lambda: images, lambda: _shrunk(images, area))

@@ -89,5 +89,6 @@ def multi_hot(labels, num_classes):
 def pad_to_cells(images):
     """Pads `[B, H, W, 3]` below and to the right with the input mean to 8k+1 pixels a side."""
     height, width = tf.unstack(tf.shape(images)[1:3])
-    pads = [[0, 0], [0, -(height - 1) % 8], [0, -(width - 1) % 8], [0, 0]]
+    # −(n − 1) mod 8, of numbers that are not negative: ONNX's converter rounds others otherwise.
+    pads = [[0, 0], [0, 7 * (height - 1) % 8], [0, 7 * (width - 1) % 8], [0, 0]]
     return tf.pad(images - INPUT_MEAN, pads) + INPUT_MEAN

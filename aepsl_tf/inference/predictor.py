@@ -53,10 +53,13 @@ class Predictor:
         mask is scaled back.
       views: what a `Reader` shows the network of a picture; scores and probabilities are means
         over them.
+      portable: `segment` takes only operations that TFLite and ONNX have too. It knows no limit
+        then, and its logarithms are float32's.
     """
 
-    def __init__(self, model, settings, views=(geometry.PLAIN,)):
-        self.model, self.pixel_limit = model, settings.pixel_limit
+    def __init__(self, model, settings, views=(geometry.PLAIN,), portable=False):
+        self.model, self.portable = model, portable
+        self.pixel_limit = None if portable else settings.pixel_limit
         self.views, self.is_plain = views, views == (geometry.PLAIN,)
         self._policy = settings.p, settings.test_policy
 
@@ -67,6 +70,8 @@ class Predictor:
         The weights are those of the first call.
         """
         config, size = self.model.config, tf.shape(images)[1:3]
+        if self.portable:  # the others resize no uint8
+            images = tf.cast(images, tf.float32)
         inputs = geometry.to_network(images, config, self.pixel_limit)
         with self.model.fixed():
             cells = self.model.cells(self.model.frozen(inputs, training=False))
@@ -74,9 +79,12 @@ class Predictor:
         logits = geometry.from_network(cells.pop("logits"), area, config)
         weighed = logits
         if self.model.has_scores:
-            weighed = losses.weigh(logits, class_weights(cells["scores"], *self._policy))
+            weights = class_weights(cells["scores"], *self._policy)
+            precision = tf.float32 if self.portable else tf.float64
+            weighed = losses.weigh(logits, weights, precision)
         mask = tf.argmax(weighed, axis=-1, output_type=tf.int32)
-        return {"mask": _resized(mask, size), "probabilities": tf.nn.softmax(logits)} | cells
+        mask = tf.cast(mask, tf.uint8) if self.portable else _resized(mask, size)
+        return {"mask": mask, "probabilities": tf.nn.softmax(logits)} | cells
 
     def weights(self, *views):
         """What weighs the classes of one picture, of the cells of its views: float32 `[C+1]`."""

@@ -82,19 +82,20 @@ def segmentation_loss_sums(logits, mask):
     return -tf.reduce_sum(chosen * log_f, [1, 2, 3]), labelled
 
 
-def weigh(logits, weights):
+def weigh(logits, weights, precision=tf.float64):
     """log([1, v] ⊗ f), but for a constant a pixel (§3.2): where a class that is 90 logits ahead is
     prohibited the others still have an order, which products of probabilities lose.
 
     Args:
       logits: of f before softmax, float32 `[B, h, w, C+1]`, background first.
       weights: [1, v], `[B, C+1]`; 0 prohibits.
+      precision: of the logarithm. In float64 it has the same float32 value wherever it stands in
+        a vector; TFLite has it in float32 alone.
 
     Returns:
       float32 `[B, h, w, C+1]`, -inf where prohibited.
     """
-    # In float64 a logarithm has the same float32 value wherever it stands in a vector.
-    log_weights = tf.cast(tf.math.log(tf.cast(weights, tf.float64)), tf.float32)
+    log_weights = tf.cast(tf.math.log(tf.cast(weights, precision)), tf.float32)
     return logits + log_weights[..., None, None, :]
 
 

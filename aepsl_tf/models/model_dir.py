@@ -38,8 +38,11 @@ def save(model, history, folder):
 _SETTINGS = {"kind": str, "num_classes": int, "config": {str: object}}
 
 
-def load(folder):
+def load(folder, **changes):
     """The model in a folder that `save` wrote.
+
+    Args:
+      changes: settings that it gets in place of its own, such as its precision.
 
     Raises:
       InputError: there is none, or it is damaged; in one line.
@@ -57,7 +60,7 @@ def load(folder):
     if unknown := wanted.keys() - config.defaults().keys():
         raise InputError(f"{path}: --{min(unknown)[:80]} is no setting: {advice}")
     try:
-        model = build(config(**wanted), classes)
+        model = build(config(**wanted | changes), classes)
     except InputError as error:
         raise InputError(f"{path}: {error}: {advice}") from None
     load_weights(model, folder)

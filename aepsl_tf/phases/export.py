@@ -1,56 +1,44 @@
-"""A SavedModel to serve: `serve` takes a batch of pictures, `serve_bytes` one encoded picture.
+"""A model for others to run: a SavedModel for TensorFlow Serving, a TFLite or an ONNX file.
 
 python -m aepsl_tf.phases.export --run_dir=RUN --model=psl_plus_plus
 """
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.data import runners
+from aepsl_tf.evaluation import model_card
 from aepsl_tf.files import to_json, write_atomic
 
 
 def run(settings, run_dir, workers=0):
-    """Writes RUN/export/MODEL; see `config.Export`.
+    """Writes RUN/export/MODEL or RUN/export/MODEL.FORMAT; see `config.Export`.
 
-    Outputs of both signatures: `mask` uint8, `probabilities` before prohibition, and `scores`
-    unless the model has no classification branch. Loading needs TensorFlow alone.
+    RUN/export/MODEL is a servable's base path: the SavedModel in its folder 1, which is all that
+    TensorFlow Serving looks at, and beside that README.md, the model's card, and classes.json.
+    docs/serving.md says what goes in and comes out.
     """
     del workers
+    name, whole = settings.model, settings.format == "saved_model"
 
     def work(partial):
         # TensorFlow numbers functions as a process makes them, and writes the numbers: only a
         # fresh process gives the same bytes whatever was done before.
-        runners.in_fresh_process(write, run_dir.model(settings.model), partial, settings)
-        write_atomic(partial / "classes.json", to_json(run_dir.classes().to_json()))
+        runners.in_fresh_process(_write, run_dir.model(name), partial, settings)
+        if whole:
+            write_atomic(partial / "classes.json", to_json(run_dir.classes().to_json()))
+            write_atomic(partial / "README.md", model_card.text(run_dir, settings))
 
-    key = f"export/{settings.model}"
-    inputs = [f"train_segmenter/{settings.model}"]
-    run_dir.phase(key, settings, inputs, run_dir.export(settings.model), work)
+    output = run_dir.export(name if whole else f"{name}.{settings.format}")
+    key = f"export/{output.name}"
+    if whole and (output / "saved_model.pb").exists():
+        run_dir.forget(key)  # an older version's, without the folder 1
+    inputs = [f"train_segmenter/{name}", *(model_card.sources(run_dir, name) if whole else ())]
+    run_dir.phase(key, settings, inputs, output, work)
 
 
-def write(model, folder, settings):
-    """Writes the SavedModel of a model folder into `folder`."""
-    import tensorflow as tf
+def _write(model_folder, output, settings):
+    from aepsl_tf.inference import serving  # in the fresh process alone: it brings TensorFlow
 
-    from aepsl_tf.data import transforms
-    from aepsl_tf.inference.predictor import Predictor
-    from aepsl_tf.models import model_dir
-
-    predictor = Predictor(model_dir.load(model), settings)
-
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)])
-    def serve_bytes(encoded):
-        return predictor.segment(transforms.decode_image(encoded)[None])
-
-    # Loaded, the model has both as methods; as signatures they take and give names.
-    served = tf.Module()
-    served.serve, served.serve_bytes = predictor.segment, serve_bytes
-    serve = predictor.segment.get_concrete_function()
-    # Not by keras.export.ExportArchive: it lists variables in the order of their addresses.
-    tf.saved_model.save(
-        served, str(folder),
-        {"serve": serve, "serve_bytes": serve_bytes, "serving_default": serve},
-    )  # fmt: skip
-    (folder / "fingerprint.pb").unlink()  # optional, and holds a random number
+    serving.write(model_folder, output, settings)
 
 
 if __name__ == "__main__":

@@ -120,7 +120,7 @@ def test_from_a_folder_to_a_saved_model(photos):
                             "labels_csv": str(photos / "tags.csv")})  # fmt: skip
     run = RunDir(photos / "run")
     Pipeline(read(config.Pipeline, segmenters="psl"), read, run, workers=1).run()
-    assert (run.export("psl") / "saved_model.pb").exists()
+    assert (run.export("psl") / "1/saved_model.pb").exists()
     names = {path.name for path in run.report.glob("*.png")}
     assert {"cat.png", "Dog.png"} < names and len(names) == 3
     summary = json.loads((run.root / "summary.json").read_text())
@@ -199,5 +199,5 @@ def test_one_class_and_nothing_labelled(photos):
     Pipeline(read(config.Pipeline, segmenters="no_psl,psl"), read, run, workers=1).run()
     for row in records.Family(run.masks("steps_1_to_1")).read():
         assert set(np.unique(encoding.read_grey_png(row["mask/png"]))) <= {0, 255}
-    assert (run.export("psl") / "saved_model.pb").exists()
+    assert (run.export("psl") / "1/saved_model.pb").exists()
     whole(run)

@@ -10,9 +10,10 @@ import sys
 
 import numpy as np
 import pytest
+import running
 import tensorflow as tf
 from conftest import jpeg, opened, reader, write_mask
-from PIL import Image
+from PIL import Image, ImageOps
 
 from aepsl_tf import config
 from aepsl_tf.data import encoding, records
@@ -46,17 +47,28 @@ import tensorflow as tf
 run, result, *files = sys.argv[1:]
 results = {}
 for name in ("psl", "no_psl"):
-    model = tf.saved_model.load(f"{run}/export/{name}")
-    for path in files:
-        encoded = tf.io.read_file(path)
-        outputs = model.serve_bytes(encoded)
-        if path.endswith(".png"):
-            pixels = tf.io.decode_png(encoded, channels=3)[None]
-            batch = model.serve(tf.concat([255 - pixels, pixels], 0))
-            assert batch.keys() == outputs.keys()
-            assert tf.reduce_all(batch["mask"][1:] == outputs["mask"])
+    model = tf.saved_model.load(f"{run}/export/{name}/1")
+    outputs = model.serve_bytes(tf.stack([tf.io.read_file(path) for path in files]))
+    for index, path in enumerate(files):
+        height, width = outputs["size"][index]
+        mask = outputs["mask"][index, :height, :width]
+        assert tf.reduce_all(outputs["mask"][index, height:] == 255)
+        assert tf.reduce_all(outputs["mask"][index, :, width:] == 255)
         stem = path.rsplit("/", 1)[1].split(".")[0]
-        results |= {f"{name}/{stem}/{k}": v.numpy() for k, v in outputs.items()}
+        results |= {f"{name}/{stem}/{k}": v[index : index + 1].numpy()
+                    for k, v in outputs.items()} | {f"{name}/{stem}/mask": mask[None].numpy()}
+        if stem.startswith("odd_"):  # in pixels they are something else
+            continue
+        pixels = tf.io.decode_jpeg(tf.io.read_file(path), 3, dct_method="INTEGER_ACCURATE")[None]
+        alone = model.serve(pixels)
+        assert tf.reduce_all(alone["mask"][0] == mask)
+        batch = model.serve(tf.concat([255 - pixels, pixels], 0))
+        assert tf.reduce_mean(tf.cast(batch["mask"][1] == mask, tf.float32)) > 0.99
+        results[f"{name}/{stem}/probabilities"] = alone["probabilities"].numpy()
+        if "scores" in outputs:
+            assert tf.reduce_all(alone["scores"][0] == outputs["scores"][index])
+    nothing = model.serve_bytes(tf.constant([], tf.string))
+    assert all(value.shape[0] == 0 for value in nothing.values())
 assert "aepsl_tf" not in sys.modules
 np.savez(result, **results)
 """
@@ -74,6 +86,24 @@ def _draw_pictures(folder):
     coarse = Image.fromarray(rng.integers(0, 256, [5, 5], dtype=np.uint8)).resize((50, 40))
     (folder / "grey.jpg").write_bytes(jpeg(np.array(coarse)))
     return folder
+
+
+def _draw_odd_pictures(folder):
+    """Six that are not upright RGB JPEGs or PNGs, each of another size."""
+    rng = np.random.default_rng(4)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for index, (name, mode, options) in enumerate((
+        ("turned.jpg", "RGB", {"exif": turned}), ("alpha.png", "RGBA", {}), ("a.webp", "RGBA", {}),
+        ("palette.png", "P", {}), ("deep.png", "I;16", {}), ("plain.bmp", "RGB", {}),
+    )):  # fmt: skip
+        coarse = rng.integers(0, 256, [4, 4, 4], dtype=np.uint8)
+        picture = Image.fromarray(coarse).resize((40 + 9 * index, 70 - 6 * index))
+        if mode == "I;16":
+            picture = Image.fromarray(np.array(picture.convert("L")).astype(np.uint16) * 251)
+        elif mode != "RGBA":
+            picture = picture.convert("RGB").convert(mode)
+        picture.save(folder / f"odd_{name}", **options)
 
 
 @pytest.fixture
@@ -103,6 +133,7 @@ def exported(finished, read, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     shutil.copytree(finished.root, folder / "run")
     run_dir, pictures = RunDir(folder / "run"), _draw_pictures(folder / "pictures")
+    _draw_odd_pictures(pictures)
     for name in ("psl", "no_psl"):
         _enliven(run_dir, name, pictures / "upright.png")
         export.run(read(config.Export, model=name), run_dir)
@@ -127,16 +158,93 @@ def test_export_and_prediction_give_the_same_masks(exported, read, model, tmp_pa
     for file in files:
         picture = opened(tmp_path / f"{file.stem}.png")
         assert picture.mode == "P"
-        assert picture.size == opened(file).size
+        assert picture.size == ImageOps.exif_transpose(opened(file)).size
         assert picture.size == opened(tmp_path / f"{file.stem}_overlay.png").size
         mask = np.array(picture)
         key = f"{model}/{file.stem}"
         np.testing.assert_array_equal(served[f"{key}/mask"][0], mask, err_msg=file.name)
-        probabilities = served[f"{key}/probabilities"]
-        assert probabilities.shape == (1, *mask.shape, classes + 1)
-        np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-4)
         seen |= set(np.unique(mask))
+        if not file.name.startswith("odd_"):
+            probabilities = served[f"{key}/probabilities"]
+            assert probabilities.shape == (1, *mask.shape, classes + 1)
+            np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-4)
     assert len(seen) > 2, "masks of one class would compare nothing"
+
+
+def test_what_is_not_served_is_refused_by_its_number(exported):
+    run_dir, pictures, _ = exported
+    served = tf.saved_model.load(str(run_dir.export("psl") / "1"))
+    good, file = (pictures / "upright.png").read_bytes(), io.BytesIO()
+    opened(pictures / "upright.png").save(file, "GIF")
+    with pytest.raises(tf.errors.InvalidArgumentError) as found:
+        served.serve_bytes(tf.constant([good, file.getvalue(), good]))
+    assert "picture 1 of the batch, from 0: a GIF, which is not served" in found.value.message
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+def test_other_formats_give_the_masks_of_prediction(exported, read, kind, tmp_path):
+    """Eleven pictures of different sizes and modes, by `predict --nocrf`."""
+    run_dir, pictures, _ = exported
+    run_mask = running.of(kind)
+    predict.run(read(config.Predict, model="psl", images=str(pictures), output=str(tmp_path),
+                     crf=False), run_dir)  # fmt: skip
+    export.run(read(config.Export, model="psl", format=kind), run_dir)
+    model = run_mask(run_dir.export(f"psl.{kind}").read_bytes())
+    files = sorted(pictures.iterdir())
+    assert len(files) >= 10
+    for file in files:
+        standard = encoding.standard_image(file.read_bytes(), file.name)
+        mask = model(encoding.rgb_pixels(standard.encoded)[None])["mask"][0]
+        expected = np.array(opened(tmp_path / f"{file.stem}.png"))
+        assert (mask == expected).mean() >= running.EQUAL, file.name
+
+
+@pytest.mark.parametrize("kind", ["saved_model", "tflite", "onnx"])
+def test_an_export_made_again_has_the_same_bytes(exported, read, kind):
+    run_dir, _, _ = exported
+    if kind == "onnx":
+        pytest.importorskip("tf2onnx")
+    settings, made = read(config.Export, model="no_psl", format=kind), []
+    output = run_dir.export("no_psl" if kind == "saved_model" else f"no_psl.{kind}")
+    for _ in range(2):
+        run_dir.forget(f"export/{output.name}")
+        assert not output.exists()
+        export.run(settings, run_dir)
+        made.append(digest(output))
+    assert made[0] == made[1]
+
+
+def test_an_older_version_s_export_is_made_again(run_copy, read):
+    """It lay in RUN/export/MODEL itself, where TensorFlow Serving finds no version."""
+    folder = run_copy.export("psl_plus_plus")
+    for path in (folder / "1").iterdir():
+        path.rename(folder / path.name)
+    (folder / "1").rmdir()
+    export.run(read(config.Export, model="psl_plus_plus"), run_copy)
+    assert (folder / "1/saved_model.pb").exists() and not (folder / "saved_model.pb").exists()
+
+
+def test_the_card_tells_of_this_run(finished, read, run_copy):
+    card = (finished.run_dir.export("psl_plus_plus") / "README.md").read_text()
+    evaluation = metrics.load(finished.run_dir.evaluation("psl_plus_plus"))
+    for name, column in (("psl_plus_plus", 1), ("psl_plus_plus_crf", 2)):
+        cells = next(line for line in card.splitlines() if line.startswith("| mIoU")).split("|")
+        assert cells[column + 1].strip() == f"{evaluation[name]['miou']:.3f}"
+    counts = collections.Counter()
+    for row in records.Family(finished.run_dir.family("train", "images")).read():
+        counts.update(row["image/labels"])
+    for id_, name in enumerate(finished.run_dir.classes().names, start=1):
+        assert f"| {name} | {counts[id_]} |" in card
+    assert "12 images of the split `train`. Supervision: image tags" in card
+    assert "| `--epochs` | 1 |" in card and "| `--p` | 0.1 |" in card
+    assert str(finished.root) not in card
+    run_copy.forget("evaluate/psl")
+    export.run(read(config.Export, model="psl", p=0.2), run_copy)
+    card = (run_copy.export("psl") / "README.md").read_text()
+    assert "Not measured." in card and "mIoU" not in card
+    export.run(read(config.Export, model="no_psl", p=0.2), run_copy)
+    card = (run_copy.export("no_psl") / "README.md").read_text()
+    assert "Measured with `--p=0.1`, which is not what was exported." in card
 
 
 def test_only_a_classification_branch_exports_scores(exported):
@@ -159,13 +267,13 @@ def test_prohibited_classes_are_not_in_masks(exported):
 def test_export_and_evaluation_count_the_same_pixels(exported, read, model):
     run_dir, _, _ = exported
     evaluate.run(read(config.Evaluate, model=model, crf=False), RunDir(run_dir.root, restart=True))
-    served = tf.saved_model.load(str(run_dir.export(model)))
+    served = tf.saved_model.load(str(run_dir.export(model) / "1"))
     names = run_dir.classes().all_names()
     expected = metrics.Confusion(len(names))
     families = [records.Family(run_dir.family("val", "images")),
                 records.Family(run_dir.ground_truth("val", "evaluate"))]  # fmt: skip
     for row in records.read_zipped(families):
-        mask = served.serve_bytes(row["image/encoded"])["mask"][0].numpy()
+        mask = served.serve_bytes(tf.constant([row["image/encoded"]]))["mask"][0].numpy()
         expected.add(encoding.read_grey_png(row["mask/png"]), mask, row["image/id"])
     found = json.loads(run_dir.evaluation(model).read_text())[model]
     assert found == expected.results(names)
@@ -174,7 +282,8 @@ def test_export_and_evaluation_count_the_same_pixels(exported, read, model):
 
 def test_the_pipelines_export_is_complete(finished):
     folder = finished.run_dir.export("psl_plus_plus")
-    assert (folder / "saved_model.pb").exists()
+    assert (folder / "1/saved_model.pb").exists()
+    assert {path.name for path in folder.iterdir()} == {"1", "README.md", "classes.json"}
     rows = json.loads((folder / "classes.json").read_text())
     assert rows == finished.run_dir.classes().to_json()
 
