@@ -93,7 +93,7 @@ RUNS = {
     config.Relabel: (relabel, lambda r, c: r.masks("relabelled")),
     config.Evaluate: (evaluate, lambda r, c: r.root / "eval"),
     config.Export: (export, lambda r, c: r.export(c.model)),
-    config.Report: (report, lambda r, c: r.report),
+    config.Report: (report, lambda r, c: r.drawn),
 }
 
 

@@ -8,8 +8,8 @@ def of_run(manifest, results, masks, segmenters, chosen=(), with_tags=False):
 
     Args:
       manifest: phase key → its entry; that of each step below and of each segmenter among them.
-      results: `results(name)` → {name: `metrics.Confusion.results`} of the evaluation RUN/eval/NAME,
-        {} where there is none.
+      results: `results(name)` → {name: `metrics.Confusion.results`} of RUN/eval/NAME.json, {} where
+        there is none.
       masks: the names of the masks of step 1, of steps 1 to 2, …
       segmenters: names of trained ones.
       chosen: the numbers of the steps whose δ may have been chosen.

@@ -58,7 +58,8 @@ def _look(settings, run_dir, found, truth, rows, decode, network):
         classifier = model_dir.load(run_dir.classifier(step))
         heats.append(panels.heatmaps_of(classifier, erased[-1], decode, settings.pixel_limit))
         mined.append(panels.rows_of(records.Family(run_dir.regions(step)), rows))
-    masks = {"S": masks_of(found.masks)} if found.masks else {}
+    title = "S, trained on" if network else "S"
+    masks = {title: masks_of(found.masks)} if found.masks else {}
     if network:
         title = verdict.NAMES[found.model]
         masks[title] = panels.predictions_of(network, rows, decode, settings)

@@ -1,7 +1,7 @@
 """The pictures that one slides through: layers of small pictures, as files and a list of them.
 
 `gallery.json`: pictures, each with its id, split, tags (class ids), the mean IoU of its objects
-(null without truth) and its layers, [title, erase step or null, file].
+(null without truth), what was judged so, and its layers, [title, erase step or null, file].
 """
 
 import collections
@@ -21,8 +21,8 @@ SIDE = 320
 """Pixels of a layer's longer side."""
 BUDGET = 10_000_000
 """Bytes of all layers; in a page, as base64, they take a third more."""
-_SHAPE = {"pictures": [{"id": str, "split": str, "tags": [int], "iou": (float, None),
-                        "layers": [[(str, int, None)]]}], "left_out": int}  # fmt: skip
+_PICTURE = {"id": str, "split": str, "tags": [int], "iou": (float, None), "judged": str,
+            "layers": [[(str, int, None)]]}  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -50,7 +50,7 @@ def of_training(split, rows, decode, seen, classes, pixel_limit):
     Args:
       rows: position → row.
       decode: row → uint8 `[H, W, 3]` tensor; erased rows too.
-      seen: `Seen` of them; of its masks all but the first are shown, "Truth" judges the last.
+      seen: `Seen` of them; its "Truth" judges the last of its other masks.
     """
     palette, names = classes.palette(), classes.all_names()
     for index in _fair(rows):
@@ -69,17 +69,21 @@ def of_training(split, rows, decode, seen, classes, pixel_limit):
             if seen.step_masks[step - 1]:
                 mask = seen.step_masks[step - 1][index]
                 shown.append((f"Mask S of {till}", step, _tinted(picture, mask, palette)))
-        stepless = {k: v for k, v in seen.masks.items() if k != "S" or not any(seen.step_masks)}
         shown += [(title, None, _tinted(picture, masks[index], palette))
-                  for title, masks in stepless.items()]  # fmt: skip
-        judged = [masks[index] for title, masks in seen.masks.items() if title != "Truth"]
-        iou = None
-        if judged and "Truth" in seen.masks:
-            truth = seen.masks["Truth"][index]
-            said = encoding.resize_mask(judged[-1], *truth.shape)
-            iou = metrics.mean_iou_of_objects(truth, said, len(names), row["image/id"])
+                  for title, masks in seen.masks.items()]  # fmt: skip
+        judged, iou = _judged(seen.masks, index, len(names))
         yield {"id": row["image/id"], "split": split, "tags": row["image/labels"], "iou": iou,
-               "layers": shown}  # fmt: skip
+               "judged": judged, "layers": shown}  # fmt: skip
+
+
+def _judged(masks, index, num_classes):
+    """(title, mean IoU of the objects or None) of the last of an image's masks but the truth."""
+    titles = [title for title in masks if title != "Truth"]
+    if not titles or "Truth" not in masks:
+        return "", None
+    truth = masks["Truth"][index]
+    said = encoding.resize_mask(masks[titles[-1]][index], *truth.shape)
+    return titles[-1], metrics.mean_iou_of_objects(truth, said, num_classes)
 
 
 def of_examples(split, rows, named, lines, title):
@@ -94,7 +98,7 @@ def of_examples(split, rows, named, lines, title):
         titles = ("Picture", title, "Truth")
         layers = [(t, None, picture) for t, (_, picture) in zip(titles, line, strict=True)]
         yield {"id": id_, "split": split, "tags": rows[number]["image/labels"], "iou": iou,
-               "layers": layers}  # fmt: skip
+               "judged": title, "layers": layers}  # fmt: skip
 
 
 def write(folder, items):
@@ -118,8 +122,10 @@ def write(folder, items):
 
 def read(folder):
     """(pictures, how many were left out), as `write` made them; of an older report ([], 0)."""
+    shape = {"pictures": [_PICTURE], "left_out": int}
     try:
-        found = read_json(folder / "gallery.json", _SHAPE, "make the report again (--restart)")
+        advice = f"remove {folder} and make the report again"
+        found = read_json(folder / "gallery.json", shape, advice)
     except FileNotFoundError:
         return [], 0
     return found["pictures"], found["left_out"]
@@ -142,7 +148,7 @@ def _picture(decode, row, pixel_limit):
 def _mined(rows):
     """The regions of one image, a row a step, as a mask of class ids."""
     labels, mined = rows[0]["image/labels"], regions.union(rows)
-    mask = np.zeros(mined[0].shape if mined else (1, 1), np.uint8)
+    mask = np.zeros(mined[0].shape, np.uint8)
     for label, region in zip(labels, mined, strict=True):
         mask[region] = label
     return mask

@@ -70,15 +70,15 @@ function chart(title, lines, across) {
   lines.forEach((line, number) => {
     const points = line.values.map((value, index) => [x(index), value]).filter(([, value]) => value !== null);
     const path = points.map(([px, value], k) => `${k ? "L" : "M"}${px.toFixed(1)} ${y(value).toFixed(1)}`);
-    const dots = points.map(([px, value]) => `M${(px - 2).toFixed(1)} ${y(value).toFixed(1)}h4`);
+    const dots = points.map(([px, value]) => `M${px.toFixed(1)} ${y(value).toFixed(1)}h0`);
     svg.append(make("path", { d: path.join(""), ...look(number) }));
-    svg.append(make("path", { d: dots.join(""), stroke: look(number).stroke, "stroke-width": 5 }));
+    svg.append(make("path", { d: dots.join(""), stroke: look(number).stroke, class: "dots" }));
   });
   const key = make("ul", { class: "key" }, ...lines.map((line, number) => make("li", {},
     make("svg", { viewBox: "0 0 32 6", "aria-hidden": "true" }, make("path", { d: "M0 3H32", ...look(number) })),
     line.name)));
   const numbers = make("table");
-  table(numbers, ["", ...Array.from({ length: count }, (_, index) => `${index + 1}`)],
+  table(numbers, [across, ...Array.from({ length: count }, (_, index) => `${index + 1}`)],
     lines.map((line) => row([line.name], line.values.map(share))));
   const scroll = make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `${title}: numbers` }, numbers);
   return make("div", {}, make("h3", {}, title), svg, key,
@@ -93,7 +93,9 @@ let chosen = 0;
 
 function showPicture() {
   const item = found[chosen], step = Number(at("step").value);
-  at("step-value").textContent = ` ${step} of ${last}`;
+  const hasSteps = Boolean(item && item.layers.some((layer) => layer.step));
+  at("step").disabled = !hasSteps;
+  at("step-value").textContent = hasSteps ? ` ${step} of ${last}` : " none: not a training picture";
   at("step").setAttribute("aria-valuetext", `step ${step} of ${last}`);
   [...at("thumbnails").children].forEach(({ firstChild: button }, index) => {
     button.tabIndex = index === chosen ? 0 : -1;
@@ -102,7 +104,7 @@ function showPicture() {
   at("picture-title").textContent = item ? item.id : "";
   at("picture-facts").textContent = item ? [
     item.tags.length ? `Tags: ${item.tags.join(", ")}` : "No tags", `split ${item.split}`,
-    item.iou === null ? null : `mean IoU of its objects ${share(item.iou)}`,
+    item.iou === null ? null : `${item.judged}: mean IoU of its objects ${share(item.iou)}`,
   ].filter(Boolean).join("; ") : "";
   const layers = item ? item.layers.filter((layer) => layer.step === null || layer.step === step) : [];
   at("layers").replaceChildren(...layers.map((layer) => make("figure", {},
@@ -124,7 +126,7 @@ function search() {
   chosen = 0;
   at("thumbnails").replaceChildren(...found.map(thumbnail));
   at("count").textContent = `${found.length} of ${data.gallery.length} pictures`
-    + (data.gallery.some((item) => item.iou !== null) ? ", the worst first" : "")
+    + (data.gallery.some((item) => item.iou !== null) ? ", of training and of validation the worst first" : "")
     + (data.left_out ? `; ${data.left_out} more had no room here` : "");
   showPicture();
 }
@@ -147,7 +149,7 @@ function fillGallery() {
   const tags = [...new Set(data.gallery.flatMap((item) => item.tags))].sort();
   at("tags").append(...tags.map((tag) => make("option", { value: tag })));
   at("legend").append(...data.classes.slice(1).map(({ name, colour }) => make("li", {}, swatch(colour), name)));
-  Object.assign(at("step"), { max: last, value: last });
+  Object.assign(at("step"), { max: last, value: 1 });
   at("step-label").hidden = last === 1;
   at("step").addEventListener("input", showPicture);
   at("search").addEventListener("input", search);
@@ -182,7 +184,7 @@ function fillSteps() {
   const heads = ["steps", "loss of M_t", "mIoU, labelled", "mIoU, unlabelled wrong", "labelled", "\u03b4", "IoU with the salient area"];
   table(at("step-table"), heads, data.steps.map((step, index) => row([index ? `1 to ${index + 1}` : "1"], [
     share(step.classifier_loss), share(step.mask_miou), share(step.mask_miou_void_wrong),
-    share(step.mask_labelled_share), step["\u03b4"] === null ? "\u2013" : `${step["\u03b4"]}`, share(step.agreement),
+    share(step.mask_labelled_share), step.threshold === null ? "\u2013" : `${step.threshold}`, share(step.agreement),
   ])));
   return true;
 }
@@ -222,9 +224,9 @@ function fillFlow() {
   const sum = (phases) => phases.reduce((total, phase) => total + phase.seconds, 0);
   at("total").textContent = `${duration(sum(data.flow.flatMap((stage) => stage.phases)))} in all.`;
   at("stages").append(...data.flow.map((stage) => make("li", {},
-    make("h3", {}, make("span", {}, stage.title), make("time", {}, duration(sum(stage.phases)))),
+    make("h3", {}, make("span", {}, stage.title), make("span", { class: "time" }, duration(sum(stage.phases)))),
     make("ul", {}, ...stage.phases.map((phase) => make("li", {},
-      make("div", { class: "phase" }, make("code", {}, phase.key), make("time", {}, duration(phase.seconds))),
+      make("div", { class: "phase" }, make("code", {}, phase.key), make("span", { class: "time" }, duration(phase.seconds))),
       ...(phase.said ? [make("p", { class: "said" }, phase.said)] : []),
       ...(phase.stale ? [make("p", { class: "said stale" }, "stale: what it was made from was made again")] : [])))))));
   return data.flow.length > 0;
@@ -254,7 +256,7 @@ at("theme").addEventListener("click", () => {
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameColours);
 nameColours();
 
-document.title = `AE-PSL run ${data.run}`;
+document.title = `AE-PSL: ${data.run}`;
 at("run").textContent = data.run;
 const SECTIONS = [
   ["verdict", "In words", fillVerdict, "Numbers to put in words: nothing was measured."],

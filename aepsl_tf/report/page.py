@@ -56,8 +56,9 @@ def of_run(run_dir):
         "run": run_dir.root.resolve().name,
         "sentences": verdict.sentences(numbers),
         "flow": _flow(entries, current, said),
-        "classes": [{"name": name, "colour": "#%02x%02x%02x" % tuple(colour)} for name, colour in
-                    zip(names, run_dir.classes().palette().tolist(), strict=False)],
+        "classes": [
+            {"name": name, "colour": f"rgb({', '.join(map(str, colour))})"}
+            for name, colour in zip(names, run_dir.classes().palette().tolist(), strict=False)],
         "steps": _steps(numbers, len(masks)),
         "losses": _losses(run_dir, current, segmenters),
         "segmenters": _segmenters(numbers["model_miou"], segmenters),
@@ -111,7 +112,8 @@ def _flow(entries, current, said):
 
     def place(key):
         phase, _, what = key.partition("/")
-        return order.index(phase) if phase in order else len(order), len(what), what
+        place = order.index(phase) if phase in order else len(order)
+        return place, [int(number) for number in re.findall(r"\d+", what)], what
 
     for key in sorted(entries, key=place):
         stages.setdefault(_stage(key, entries), []).append({
@@ -144,12 +146,12 @@ def _stage(key, entries):
 
 def _steps(numbers, count):
     """Of each erase step what its masks are worth; null where it was not measured."""
+    measures = ("classifier_loss", "mask_miou", "mask_miou_void_wrong", "mask_labelled_share")
     rows = []
     for step in (f"step_{k}" for k in range(1, count + 1)):
-        measures = ("classifier_loss", "mask_miou", "mask_miou_void_wrong", "mask_labelled_share")
         chosen = numbers["agreement"].get(step, {})
-        rows.append({name: numbers[name].get(step) for name in measures}
-                    | {"δ": chosen.get("threshold"), "agreement": chosen.get("agreement")})  # fmt: skip
+        row = {name: numbers[name].get(step) for name in measures}
+        rows.append(row | {name: chosen.get(name) for name in ("threshold", "agreement")})
     return rows
 
 
@@ -213,8 +215,13 @@ def _confused(confusion):
 
 
 def _by_failure(pictures):
-    """The worst first; those that nothing judges last."""
-    return sorted(pictures, key=lambda picture: (picture["iou"] is None, picture["iou"]))
+    """Those with erase steps before the others; of either the worst first, unjudged ones last."""
+
+    def place(picture):
+        has_steps = any(step for _, step, _ in picture["layers"])
+        return not has_steps, picture["iou"] is None, picture["iou"]
+
+    return sorted(pictures, key=place)
 
 
 def _embedded(picture, folder, names):
