@@ -81,6 +81,7 @@ ELSEWHERE = {
     "deterministic": "test_model_dir: on and off, each in a process of its own",
     "name": "test_phases: model names", "indoor_background_threshold": "test_mining",
     "masks, merge_steps": "test_pipeline: masks of every number of steps",
+    "open": "report/test_page: the finished page is shown",
 }  # fmt: skip
 """Fields of these classes whose effect other tests show."""
 

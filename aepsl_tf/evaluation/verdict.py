@@ -9,8 +9,7 @@ NAMES = {"no_psl": "No PSL", "psl": "PSL", "psl_plus_plus": "PSL++",
 
 
 def sentences(summary):
-    """The sentences that close a run, from the numbers of `pipeline.Pipeline.summary` alone."""
-
+    """The sentences that close a run, from the numbers of `summary.of_run` alone."""
     return [*_agreement(summary["agreement"]), *_masks(_counted(summary["mask_miou_void_wrong"])),
             *_segmenters(_counted(summary["model_miou"])),
             *_online_masks(summary["psl_start"]), *_objects(summary["object_share"]),
