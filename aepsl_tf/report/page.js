@@ -33,7 +33,7 @@ function row(head, cells) {
 
 function bar(value) {
   const shown = make("span", { class: "bar" }, share(value));
-  if (value) shown.prepend(make("i", { style: `width: ${(8 * value).toFixed(2)}rem` }));
+  if (value) shown.append(make("i", { style: `width: ${(8 * value).toFixed(2)}rem` }));
   return shown;
 }
 
@@ -113,7 +113,7 @@ function showPicture() {
 }
 
 function thumbnail(item, index) {
-  const name = make("span", {}, item.id, item.iou === null ? "" : ` ${share(item.iou)}`);
+  const name = make("span", {}, item.id, ...(item.iou === null ? [] : [make("br"), share(item.iou)]));
   const button = make("button", { type: "button" },
     make("img", { src: item.layers[0].image, alt: "" }), name);
   button.addEventListener("click", () => { chosen = index; showPicture(); });
