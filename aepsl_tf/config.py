@@ -793,9 +793,10 @@ class Export(Segmentation):
 
 @dataclasses.dataclass(frozen=True)
 class Report(Segmentation, Background, Determinism, TrainSplit):
-    """Panels of pictures and curves of a run."""
+    """A page, panels of pictures and curves of a run."""
 
-    panel_images: int = setting(3, "training images in a class's panel", low=1)
+    panel_images: int = setting(3, "training images in a class's panel and in the gallery", low=1)
+    open: bool = setting(False, "open the page in a browser when it is written", identity=False)
 
 
 @dataclasses.dataclass(frozen=True)

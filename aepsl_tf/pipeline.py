@@ -13,7 +13,7 @@ from absl import logging
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.errors import InputError
-from aepsl_tf.evaluation import metrics, tables, verdict
+from aepsl_tf.evaluation import metrics, summary, tables, verdict
 from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.phases import (
     choose_threshold,
@@ -313,9 +313,9 @@ class Pipeline:
             if not self.run_dir.chief:
                 return None
             self.run_dir.drop_all_caches()
-            summary = self.summary(mined)
-            self._close(summary, whole)
-            return summary
+            numbers = self.summary(mined)
+            self._close(numbers, whole)
+            return numbers
 
     def _took(self, key):
         """Seconds that the longest phase of this one's kind took in this run, or None."""
@@ -324,49 +324,19 @@ class Pipeline:
         return max((entry["seconds"] for entry in entries), default=None)
 
     def summary(self, steps):
-        """RUN/summary.json and a table."""
+        """Writes RUN/summary.json; returns what it holds."""
+        found = summary.of_run(
+            self.run_dir.manifest(),
+            lambda name: metrics.load(self.run_dir.evaluation(name)),
+            [make_masks.name_of(step) for step in range(1, steps + 1)],
+            self.segmenters,
+            range(1, self.settings.max_steps + 1) if self._measures() else (),
+            [n for name in self.segmenters for n in self._measured(name)],
+        )
+        write_atomic(self.run_dir.root / "summary.json", to_json(found))
+        return found
 
-        def results(name):
-            return metrics.load(self.run_dir.evaluation(name))
-
-        masks = {}
-        for step in range(1, steps + 1):
-            name = f"masks_{make_masks.name_of(step)}"
-            masks[f"step_{step}"] = results(name).get(name)
-        measured = [n for name in self.segmenters for n in self._measured(name)]
-        models = {k: v["miou"] for name in measured for k, v in results(name).items()}
-        manifest = self.run_dir.manifest()
-        chosen = {f"step_{k}": manifest.get(f"choose_threshold/step_{k}", {}).get("facts")
-                  for k in range(1, self.settings.max_steps + 1) if self._measures()}  # fmt: skip
-        keys = [f"train_classifier/step_{k}" for k in range(1, steps + 1)]
-        keys += [f"train_segmenter/{name}" for name in self.segmenters]
-        trained = {key.rpartition("/")[2]: manifest[key]["facts"] for key in keys}
-        summary = {
-            "mask_miou": {k: v["miou"] for k, v in masks.items() if v},
-            "mask_miou_void_wrong": {k: v["miou_void_wrong"] for k, v in masks.items() if v},
-            "mask_labelled_share": {k: v["labelled_share"] for k, v in masks.items() if v},
-            "classifier_loss": {
-                f"step_{k}": trained[f"step_{k}"]["last_epoch"]["loss"] for k in range(1, steps + 1)
-            },
-            "agreement": {k: facts for k, facts in chosen.items() if facts},
-            "model_miou": models,
-            "object_share": {
-                name: metrics.object_shares(results(name)[name]["confusion"])
-                for name in self.segmenters
-                if results(name)
-            },
-            "psl_start": {
-                name: facts["psl_start"] for name, facts in trained.items() if "psl_start" in facts
-            },
-            "still_falling": {
-                name: facts.get("still_falling", False) for name, facts in trained.items()
-            },
-            "seconds": {k: v["seconds"] for k, v in manifest.items()},
-        }
-        write_atomic(self.run_dir.root / "summary.json", to_json(summary))
-        return summary
-
-    def _close(self, summary, whole):
+    def _close(self, numbers, whole):
         """Prints what took how long, what came out, and where it lies."""
         tables.show(
             ["phase", "images/s", "time"],
@@ -377,20 +347,20 @@ class Pipeline:
             ["masks of steps", "loss of M_t", "mIoU, labelled", "mIoU, void wrong", "labelled"],
             [
                 [f"1 to {k[5:]}", *(tables.number(value) for value in (
-                    summary["classifier_loss"][k], miou, summary["mask_miou_void_wrong"][k],
-                    summary["mask_labelled_share"][k]))]
-                for k, miou in summary["mask_miou"].items()
+                    numbers["classifier_loss"][k], miou, numbers["mask_miou_void_wrong"][k],
+                    numbers["mask_labelled_share"][k]))]
+                for k, miou in numbers["mask_miou"].items()
             ],
         )  # fmt: skip
         tables.show(
             ["segmenter", "mIoU"],
-            [[name, tables.number(miou)] for name, miou in summary["model_miou"].items()],
+            [[name, tables.number(miou)] for name, miou in numbers["model_miou"].items()],
         )
-        for sentence in verdict.sentences(summary):
+        for sentence in verdict.sentences(numbers):
             print(sentence)
-        print(f"minutes: {sum(summary['seconds'].values()) / 60:.1f}")
-        pictures = f"pictures: {self.run_dir.report}   " if "report" in self.finish else ""
-        print(f"{pictures}numbers: {self.run_dir.root / 'summary.json'}   "
+        print(f"minutes: {sum(numbers['seconds'].values()) / 60:.1f}")
+        page = f"page: {self.run_dir.page}   " if "report" in self.finish else ""
+        print(f"{page}numbers: {self.run_dir.root / 'summary.json'}   "
               f"curves: tensorboard --logdir {self.run_dir.root / 'tensorboard'}")  # fmt: skip
 
 

@@ -240,8 +240,13 @@ class RunDir:
         return self.root / "export" / name
 
     @property
-    def report(self):
-        return self.root / "report"
+    def page(self):
+        """The page of the run, and beside it what it shows: `drawn`."""
+        return self.root / "report" / "index.html"
+
+    @property
+    def drawn(self):
+        return self.root / "report" / "drawn"
 
     def cache(self, name):
         """The folder of a feature cache. The chief removes it when the phase that asks for it is

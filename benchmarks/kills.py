@@ -5,7 +5,7 @@ python -m benchmarks.kills --kills=50
 A run is started on drawn scenes and killed (SIGKILL, with its workers) after a random time, again
 and again in the same run folder until it ends by itself; then the next one begins. Every file but
 the TensorBoard curves, and every manifest entry but its seconds, must equal those of a run that
-nobody killed.
+nobody killed; so must the report's page, but for these seconds and the run's name.
 """
 
 import collections
@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -55,7 +56,7 @@ def finish(run, devkit, log):
 
 
 def made(run):
-    """Every file of a run but its curves → bytes; the manifest without seconds."""
+    """Every file of a run but its curves → bytes; manifest and page without seconds."""
     files = {}
     for path in sorted(p for p in run.rglob("*") if p.is_file()):
         name = str(path.relative_to(run))
@@ -64,6 +65,8 @@ def made(run):
     manifest = json.loads(files["manifest.json"])
     del manifest["seal"]
     files["manifest.json"] = {k: v | {"seconds": 0} for k, v in manifest.items()}
+    if page := files.get("report/index.html"):
+        files["report/index.html"] = re.sub(rb'"seconds": [\d.]+|"run": "\w+"', b"", page)
     return files
 
 

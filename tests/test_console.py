@@ -104,11 +104,12 @@ def installed(tmp_path_factory):
 
 
 def test_a_wheel_is_all_that_is_needed(installed, tmp_path):
-    """Drawn set, flagfile, DRFI's model and the plan, outside the checkout."""
+    """Drawn set, flagfile, DRFI's model, the report's page and the plan, outside the checkout."""
     for arguments in (
         ["make_demo", "--demo_root=d", "--demo_train=3", "--demo_val=2"],
         ["write_voc", "--run_dir=r", "--voc_root=d"],
         ["write_saliency", "--run_dir=r", "--workers=1"],
+        ["report", "--run_dir=r"],
         ["status", "--run_dir=r"],
         ["pipeline", "--flagfile=flags/demo.flags", "--run_dir=p", "--voc_root=d", "--dry_run"],
     ):

@@ -83,6 +83,7 @@ ELSEWHERE = {
     "deterministic": "test_model_dir: on and off, each in a process of its own",
     "name": "test_phases: model names", "indoor_background_threshold": "test_mining",
     "masks, merge_steps": "test_pipeline: masks of every number of steps",
+    "open": "report/test_page: the finished page is shown",
 }  # fmt: skip
 """Fields of these classes whose effect other tests show."""
 
@@ -98,7 +99,7 @@ RUNS = {
         export,
         lambda r, c: r.export(c.model if c.format == "saved_model" else f"{c.model}.{c.format}"),
     ),
-    config.Report: (report, lambda r, c: r.report),
+    config.Report: (report, lambda r, c: r.drawn),
 }
 
 

@@ -140,7 +140,7 @@ def whole(run_dir, segmenters, truth=True):
         results = json.loads(run_dir.evaluation(segmenter).read_text())
         assert 0 <= results[segmenter]["miou"] <= 1
     assert (run_dir.export(segmenters[-1]) / "1/saved_model.pb").exists()
-    assert list(run_dir.report.glob("*.png"))
+    assert list(run_dir.drawn.glob("*.png"))
     return manifest
 
 

@@ -98,9 +98,9 @@ def test_two_workers_run_the_pipeline(devkit, tmp_path):
         for i in (0, 1)
     ]  # fmt: skip
     chief, other = (end(process, 0) for process in running)
-    assert "pictures: " in chief and "pictures: " not in other
+    assert "page: " in chief and "page: " not in other
     files = made(tmp_path / "run")
-    assert "no_psl/tuned.weights.h5" in files and "report/cat.png" in files
+    assert "no_psl/tuned.weights.h5" in files and "report/drawn/cat.png" in files
     assert not [name for name in files if "partial" in name or "worker" in name]
 
 

@@ -97,14 +97,14 @@ def test_report_has_a_panel_for_every_class_of_the_split(finished, devkit):
     tags = (devkit / "image_labels.csv").read_text().splitlines()
     train = [line.split(",")[1].split() for line in tags if line.startswith("demo_train")]
     expected = {f"{name}.png" for names in train for name in names}
-    assert {p.name for p in finished.run_dir.report.glob("*.png")} == expected
+    assert {p.name for p in finished.run_dir.drawn.glob("*.png")} == expected
 
 
 def test_report_has_the_paper_s_figures(finished):
     """Figures 5 and 6; what was over-erased may be nothing."""
-    names = {path.stem for path in (finished.run_dir.report / "figures").iterdir()}
+    names = {path.stem for path in (finished.run_dir.drawn / "figures").iterdir()}
     assert {"loss", "worst", "best"} <= names <= {"loss", "worst", "best", "over_erased"}
-    with Image.open(finished.run_dir.report / "figures" / "worst.png") as picture:
+    with Image.open(finished.run_dir.drawn / "figures" / "worst.png") as picture:
         assert picture.width > 3 * 180  # picture, prediction, truth
 
 

@@ -128,6 +128,14 @@ def _mean_of_true(counts):
     return _mean([share for share, size in list(zip(iou, truths, strict=True))[1:] if size])
 
 
+def mean_iou_of_objects(truth, prediction, num_classes):
+    """The mean IoU of the objects in one image's truth, 0..1; None where there are none.
+
+    Args: as `Confusion.add`'s; `num_classes` with the background.
+    """
+    return _mean_of_true(_count(truth, prediction, num_classes, ""))
+
+
 def _share(part, whole):
     return float(part / whole) if whole else None
 

@@ -3,19 +3,64 @@
 import itertools
 
 _LITTLE = 0.5  # of the truth's object pixels: below it a model marks next to nothing
-_NAMES = {"no_psl": "No PSL", "psl": "PSL", "psl_plus_plus": "PSL++", "supervised": "Supervised"}
+NAMES = {"no_psl": "No PSL", "psl": "PSL", "psl_plus_plus": "PSL++",
+         "psl_plus_plus_2": "PSL++, second round", "supervised": "Supervised"}  # fmt: skip
+"""The pipeline's segmenters in words."""
 
 
 def sentences(summary):
-    """The sentences that close a run, from the numbers of `pipeline.Pipeline.summary` alone."""
-
-    def counted(miou):  # None where nothing was
-        return {name: value for name, value in miou.items() if value is not None}
-
-    return [*_agreement(summary["agreement"]), *_masks(counted(summary["mask_miou_void_wrong"])),
-            *_segmenters(counted(summary["model_miou"])),
+    """The sentences that close a run, from the numbers of `summary.of_run` alone."""
+    return [*_agreement(summary["agreement"]), *_masks(_counted(summary["mask_miou_void_wrong"])),
+            *_segmenters(_counted(summary["model_miou"])),
             *_online_masks(summary["psl_start"]), *_objects(summary["object_share"]),
             *_lengths(summary["still_falling"])]  # fmt: skip
+
+
+def of_phases(summary):
+    """What the numbers say of single phases, in a few words: the phase's key → a sentence."""
+    falling, masks = summary["still_falling"], _counted(summary["mask_miou_void_wrong"])
+    said = {
+        f"train_classifier/{step}": [f"loss {loss:.3f}", *_falls(falling[step])]
+        for step, loss in summary["classifier_loss"].items()
+    }
+    for step, found in summary["agreement"].items():
+        said[f"choose_threshold/{step}"] = [
+            f"δ {found['threshold']:g}: regions meet the salient area with an IoU of "
+            f"{found['agreement']:.3f}"
+        ]
+    for step, value in masks.items():
+        before = masks.get(f"step_{int(step[5:]) - 1}")
+        said[f"make_masks/steps_1_to_{step[5:]}"] = [_of_step(step[5:], before, value)]
+    for name, falls in falling.items():
+        if name not in summary["classifier_loss"]:
+            start = summary["psl_start"].get(name, 0)
+            joined = ("Ŝ never joined" if start is None else
+                      f"Ŝ joined after {start} epochs" if start else "")  # fmt: skip
+            said[f"train_segmenter/{name}"] = [*filter(None, [joined]), *_falls(falls)]
+    miou = _counted(summary["model_miou"])
+    for name, compared in _compared(miou).items():
+        crf = miou.get(f"{name}_crf")
+        said[f"evaluate/{name}"] = [
+            f"mIoU {miou[name]:.3f}", *([f"with CRF {crf:.3f}"] if crf is not None else []),
+            *filter(None, [compared]),
+        ]  # fmt: skip
+    return {key: "; ".join(parts) for key, parts in said.items() if parts}
+
+
+def _of_step(step, before, value):
+    if before is None:
+        return f"masks at {value:.3f}"
+    if value < before:
+        return f"step {step} over-erases: masks fall from {before:.3f} to {value:.3f}"
+    return f"masks rise from {before:.3f} to {value:.3f}"
+
+
+def _falls(falling):
+    return ["the loss still falls"] if falling else []
+
+
+def _counted(miou):  # None where nothing was
+    return {name: value for name, value in miou.items() if value is not None}
 
 
 def _agreement(steps):
@@ -44,26 +89,35 @@ def _masks(miou):
 
 
 def _segmenters(miou):
-    models = [name for name in miou if name in _NAMES]
+    for name, said in _compared(miou).items():
+        if said:
+            yield f"{NAMES[name]}: {miou[name]:.3f}, {said}."
+
+
+def _compared(miou):
+    """Segmenter → how far above the one before it is; "" of the first."""
+    models = [name for name in miou if name in NAMES]
+    said = dict.fromkeys(models[:1], "")
     for before, name in itertools.pairwise(models):
         points = 100 * (miou[name] - miou[before])
-        yield (f"{_NAMES[name]}: {miou[name]:.3f}, {abs(points):.1f} points "
-               f"{'above' if points >= 0 else 'BELOW'} {_NAMES[before]}.")  # fmt: skip
+        said[name] = (f"{abs(points):.1f} points {'above' if points >= 0 else 'BELOW'} "
+                      f"{NAMES[before]}")  # fmt: skip
+    return said
 
 
 def _online_masks(starts):
     for name, start in starts.items():
         if start is None:
-            yield (f"{_NAMES.get(name, name)}: its scores never got ready, so Ŝ never joined: this "
+            yield (f"{NAMES.get(name, name)}: its scores never got ready, so Ŝ never joined: this "
                    "is the classification branch alone. Train longer.")  # fmt: skip
         elif start:
-            yield f"{_NAMES.get(name, name)}: Ŝ joined after {start} epochs, its scores ready."
+            yield f"{NAMES.get(name, name)}: Ŝ joined after {start} epochs, its scores ready."
 
 
 def _objects(shares):
     for name, (predicted, true) in list(shares.items())[-1:]:
         word = "; it misses most of them" if predicted < _LITTLE * true else ""
-        yield (f"Objects: {_NAMES.get(name, name)} marks {predicted:.0%} of the pixels, the truth "
+        yield (f"Objects: {NAMES.get(name, name)} marks {predicted:.0%} of the pixels, the truth "
                f"{true:.0%}{word}.")  # fmt: skip
 
 

@@ -1,127 +1,117 @@
-"""Panels of pictures: a class's images with heatmaps per step, S, prediction and truth; the loss of
-each step; what was over-erased; the best and the worst of validation.
+"""A run to look at: one page of it, panels of pictures, the paper's figures.
 
-python -m aepsl_tf.phases.report --run_dir=RUN
+python -m aepsl_tf.phases.report --run_dir=RUN --open
 """
 
-import functools
+import dataclasses
+import itertools
+import webbrowser
+
+from absl import logging
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import encoding, records
-from aepsl_tf.evaluation import metrics
-from aepsl_tf.files import safe_name
+from aepsl_tf.data import records
 from aepsl_tf.phases import make_masks
 
 _MODELS = ("psl_plus_plus_2", "psl_plus_plus", "psl", "no_psl", "supervised")
 
 
 def run(settings, run_dir, workers=0):
-    """Writes RUN/report from what the run has finished; see `config.Report`.
+    """Draws what the run has finished and writes RUN/report/index.html; see `config.Report`.
 
-    CLASS.png, and in `figures`: `loss.png` (Figure 5 a), `over_erased.png` (Figure 5 b: regions of
-    later steps that saliency calls background; no ground truth is read for it), and, of a
-    validation split with truth, `worst.png` and `best.png` (Figure 6).
+    In RUN/report/drawn: CLASS.png, the gallery of the page and, in `figures`: `loss.png` (Figure
+    5 a), `over_erased.png` (Figure 5 b: regions of later steps that saliency calls background; no
+    ground truth is read for it), and, of a validation split with truth, `worst.png` and `best.png`
+    (Figure 6).
+
+    The page is no part of what the manifest has a digest of, for it tells the times of phases. It
+    is written each time, from what is drawn and the numbers of that moment.
     """
     del workers
-    split, steps = settings.train_split, 0
-    while run_dir.is_current(f"mine_regions/step_{steps + 1}"):
-        steps += 1
-    model = next((m for m in _MODELS if run_dir.is_current(f"train_segmenter/{m}")), None)
-    masks = _masks_key(run_dir, steps)
-    truth_key = f"write_voc/{split}/ground_truth"
-    has_truth = run_dir.entry(truth_key) is not None
-    measured = f"evaluate/{model}" if model and run_dir.is_current(f"evaluate/{model}") else None
-    inputs = [f"write_voc/{split}", *(f"train_classifier/step_{s}" for s in range(1, steps + 1)),
-              *(f"mine_regions/step_{s}" for s in range(1, steps + 1)),
-              *([masks] if masks else []),
-              *([f"train_segmenter/{model}"] if model else []),
-              *([f"write_saliency/{split}"] if steps > 1 else []),
-              *([truth_key] if has_truth else []),
-              *([measured] if measured else [])]  # fmt: skip
+    before = run_dir.entry("report")
+    if before and run_dir.chief and run_dir.root / before["output"] != run_dir.drawn:
+        run_dir.forget("report")  # of a version that had no page
+    found = Found.of(run_dir, settings.train_split)
+
+    def truth(split):
+        return records.Family(run_dir.ground_truth(split, "report"))
 
     def work(partial):
-        from aepsl_tf.data import datasets
-        from aepsl_tf.inference import drawing, panels
         from aepsl_tf.models import model_dir
+        from aepsl_tf.report import drawn
 
         model_dir.start_over(settings)
-        classes, names = run_dir.classes(), run_dir.classes().all_names()
-        images = records.Family(run_dir.family(split, "images"))
-        rows = panels.choose(images, len(classes), settings.panel_images)
-        decode = functools.partial(datasets.picture, fill=datasets.fill_pixel(images))
-        heats, overlays = {}, {}
-        for step in range(1, steps + 1):
-            seen = rows
-            if step > 1:
-                seen = panels.rows_of(records.Family(run_dir.training_images(split, step)), rows)
-            heats[f"step {step}"] = panels.heatmaps_of(
-                model_dir.load(run_dir.classifier(step)), seen, decode, settings.pixel_limit
-            )
-        if masks:
-            family = records.Family(run_dir.masks(masks.split("/")[1]))
-            overlays["S"] = panels.masks_of(family, rows)
-        if model:
-            network = model_dir.load(run_dir.model(model))
-            overlays[model] = panels.predictions_of(network, rows, decode, settings)
-        if has_truth:
-            family = records.Family(run_dir.ground_truth(split, "report"))
-            overlays["truth"] = panels.masks_of(family, rows)
-        lines = panels.lines(
-            rows, decode, heats, overlays, classes.palette(), settings.pixel_limit
-        ).values()
-        for class_id in range(1, len(classes) + 1):
-            of_class = [line(class_id) for row, line in lines if class_id in row["image/labels"]]
-            if of_class:
-                panel = drawing.panel(of_class[: settings.panel_images], title=names[class_id])
-                (partial / f"{safe_name(names[class_id])}.png").write_bytes(encoding.rgb_png(panel))
-        for name, picture in figures(classes, images, decode).items():
-            (partial / "figures").mkdir(exist_ok=True)
-            (partial / "figures" / f"{name}.png").write_bytes(encoding.rgb_png(picture))
+        drawn.write(partial, settings, run_dir, found, truth)
 
-    def figures(classes, images, decode):
-        """Name → picture."""
-        from aepsl_tf.inference import drawing, panels
-        from aepsl_tf.models import model_dir
+    run_dir.phase("report", settings, found.inputs(), run_dir.drawn, work)
+    if not run_dir.chief:
+        return
+    from aepsl_tf.report import page
 
-        drawn = {}
-        if steps:
-            losses = {
-                f"step {step}": [logs["loss"] for logs in model_dir.history(
-                    run_dir.classifier(step))] for step in range(1, steps + 1)
-            }  # fmt: skip
-            drawn["loss"] = drawing.curves(losses, "Loss of M_t", "epoch")
-        if steps > 1:
-            rows = panels.over_erased(run_dir, split, steps, decode, classes, settings)
-            if rows:
-                drawn["over_erased"] = drawing.panel(
-                    rows, title="Over-erased: mined by a later step, background by saliency"
-                )
-        if measured:
-            entry = run_dir.entry(measured)
-            known = metrics.load(run_dir.evaluation(model))[model]
-            family = records.Family(run_dir.family(entry["config"]["split"], "images"))
-            truth = records.Family(run_dir.ground_truth(entry["config"]["split"], "report"))
-            network = model_dir.load(run_dir.model(model))
-            for name in ("worst", "best"):
-                rows = panels.examples(
-                    network, family, truth, known.get(name, []), classes.palette(), settings
-                )
-                if rows:
-                    title = f"{name.capitalize()} of {family.images} by {model}"
-                    drawn[name] = drawing.panel(rows, title=title)
-        return drawn
-
-    run_dir.phase("report", settings, inputs, run_dir.report, work)
+    with run_dir.locked():
+        page.write(run_dir)
+    logging.info("report: %s", run_dir.page)
+    if settings.open and not webbrowser.open(run_dir.page.resolve().as_uri()):
+        logging.warning("no browser opens here: open %s yourself", run_dir.page)
 
 
-def _masks_key(run_dir, steps):
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What of a run can be drawn.
+
+    Attributes:
+      steps: how many were mined.
+      step_masks: of each, the masks S of the steps up to it, or None.
+      masks: those that a segmenter was trained on, or None.
+      model: the segmenter that is shown, or None.
+      truth: whether the training split has any.
+      measured: whether the model was evaluated.
+    """
+
+    split: str
+    steps: int
+    step_masks: tuple
+    masks: str | None
+    model: str | None
+    truth: bool
+    measured: bool
+
+    @classmethod
+    def of(cls, run_dir, split):
+        every = itertools.count(1)
+        steps = next(k for k in every if not run_dir.is_current(f"mine_regions/step_{k}")) - 1
+        names = (make_masks.name_of(step) for step in range(1, steps + 1))
+        model = next((m for m in _MODELS if run_dir.is_current(f"train_segmenter/{m}")), None)
+        return cls(
+            split, steps,
+            tuple(name if run_dir.entry(f"make_masks/{name}") else None for name in names),
+            _masks(run_dir, steps), model,
+            truth=run_dir.entry(f"write_voc/{split}/ground_truth") is not None,
+            measured=model is not None and run_dir.is_current(f"evaluate/{model}"),
+        )  # fmt: skip
+
+    def inputs(self):
+        """The keys of the phases that are drawn from."""
+        steps = range(1, self.steps + 1)
+        masks = dict.fromkeys(name for name in (*self.step_masks, self.masks) if name)
+        return [f"write_voc/{self.split}", *(f"train_classifier/step_{s}" for s in steps),
+                *(f"mine_regions/step_{s}" for s in steps),
+                *(f"write_erased/step_{s}" for s in steps[1:]),
+                *(f"make_masks/{name}" for name in masks),
+                *([f"train_segmenter/{self.model}"] if self.model else []),
+                *([f"write_saliency/{self.split}"] if self.steps > 1 else []),
+                *([f"write_voc/{self.split}/ground_truth"] if self.truth else []),
+                *([f"evaluate/{self.model}"] if self.measured else [])]  # fmt: skip
+
+
+def _masks(run_dir, steps):
     """The masks that a segmenter was trained on; before there is one, those of all steps."""
     for entry in (run_dir.entry(f"train_segmenter/{name}") for name in ("psl", "no_psl")):
         for key in entry["inputs"] if entry else ():
             if key.startswith("make_masks/"):
-                return key
-    key = f"make_masks/{make_masks.name_of(steps)}"
-    return key if run_dir.entry(key) else None
+                return key.split("/")[1]
+    name = make_masks.name_of(steps)
+    return name if run_dir.entry(f"make_masks/{name}") else None
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def test_from_a_folder_to_a_saved_model(photos):
     run = RunDir(photos / "run")
     Pipeline(read(config.Pipeline, segmenters="psl"), read, run, workers=1).run()
     assert (run.export("psl") / "1/saved_model.pb").exists()
-    names = {path.name for path in run.report.glob("*.png")}
+    names = {path.name for path in run.drawn.glob("*.png")}
     assert {"cat.png", "Dog.png"} < names and len(names) == 3
     summary = json.loads((run.root / "summary.json").read_text())
     assert summary["model_miou"] == {} and summary["mask_miou"] == {}
@@ -139,7 +139,7 @@ def whole(run):
     """Every JSON file and picture of a run can be read; no name has left its folder."""
     for path in run.root.rglob("*.json"):
         strict(path)
-    pages = [p for folder in ("report", "inspect") for p in (run.root / folder).glob("*.png")]
+    pages = [p for folder in ("report/drawn", "inspect") for p in (run.root / folder).glob("*.png")]
     for path in pages:
         with Image.open(path) as page:
             page.load()

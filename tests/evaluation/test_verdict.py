@@ -6,6 +6,7 @@ from aepsl_tf.evaluation import verdict
 
 GOOD = {
     "agreement": {},
+    "classifier_loss": {},
     "mask_miou_void_wrong": {"step_1": 0.355, "step_2": 0.584, "step_3": 0.628, "step_4": 0.618},
     "model_miou": {"no_psl": 0.649, "no_psl_crf": 0.725, "psl": 0.693, "psl_plus_plus": 0.73},
     "object_share": {"psl": (0.2, 0.25), "psl_plus_plus": (0.21, 0.25)},
@@ -56,3 +57,26 @@ def test_a_run_without_truth_or_segmenters_says_nothing():
     unmeasured = {"mask_miou_void_wrong": {"step_1": None, "step_2": None},
                   "model_miou": {"no_psl": None, "psl": None}}  # fmt: skip
     assert verdict.sentences(NOTHING | unmeasured) == []
+    assert verdict.of_phases(NOTHING) == {}
+
+
+def test_each_phase_has_its_words():
+    summary = GOOD | {
+        "classifier_loss": {"step_1": 0.01},
+        "agreement": {"step_1": {"agreement": 0.41, "threshold": 0.3}},
+        "mask_miou_void_wrong": {"step_1": 0.355, "step_2": 0.681, "step_3": 0.677},
+        "psl_start": {"psl": 18, "psl_plus_plus": None},
+        "still_falling": {"step_1": True, "no_psl": False, "psl": True, "psl_plus_plus": False},
+    }
+    assert verdict.of_phases(summary) == {
+        "train_classifier/step_1": "loss 0.010; the loss still falls",
+        "choose_threshold/step_1": "δ 0.3: regions meet the salient area with an IoU of 0.410",
+        "make_masks/steps_1_to_1": "masks at 0.355",
+        "make_masks/steps_1_to_2": "masks rise from 0.355 to 0.681",
+        "make_masks/steps_1_to_3": "step 3 over-erases: masks fall from 0.681 to 0.677",
+        "train_segmenter/psl": "Ŝ joined after 18 epochs; the loss still falls",
+        "train_segmenter/psl_plus_plus": "Ŝ never joined",
+        "evaluate/no_psl": "mIoU 0.649; with CRF 0.725",
+        "evaluate/psl": "mIoU 0.693; 4.4 points above No PSL",
+        "evaluate/psl_plus_plus": "mIoU 0.730; 3.7 points above PSL",
+    }

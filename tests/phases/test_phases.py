@@ -305,7 +305,7 @@ def test_the_report_goes_through_no_family_again(run_copy, read, monkeypatch):
         return read_shard(directory, family, index, count)
 
     monkeypatch.setattr(records, "read_shard", counted)
-    shutil.rmtree(run_copy.report)
+    shutil.rmtree(run_copy.drawn)
     report.run(read(config.Report), RunDir(run_copy.root, restart=True))
     assert len(reads) >= 8  # images, saliency, regions of two steps: two shards each
     # Images twice: to choose some, and beside saliency and regions; of the others single records.

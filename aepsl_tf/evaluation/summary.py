@@ -1,0 +1,44 @@
+"""A run's numbers in one place."""
+
+from aepsl_tf.evaluation import metrics
+
+
+def of_run(manifest, results, masks, segmenters, chosen, evaluations):
+    """What RUN/summary.json holds.
+
+    Args:
+      manifest: phase key → its entry; that of each step below and of each segmenter among them.
+      results: `results(name)` → {name: `metrics.Confusion.results`} of RUN/eval/NAME.json, {} where
+        there is none.
+      masks: the names of the masks of step 1, of steps 1 to 2, …
+      segmenters: names of trained ones.
+      chosen: the numbers of the steps whose δ may have been chosen.
+      evaluations: the names of the segmenters' evaluations.
+    """
+    steps = {f"step_{k}": name for k, name in enumerate(masks, start=1)}
+    of_masks = {step: results(f"masks_{name}").get(f"masks_{name}") for step, name in steps.items()}
+    of_masks = {step: found for step, found in of_masks.items() if found}
+    facts = {f"step_{k}": manifest.get(f"choose_threshold/step_{k}", {}).get("facts")
+             for k in chosen}  # fmt: skip
+    trained = {step: manifest[f"train_classifier/{step}"]["facts"] for step in steps}
+    trained |= {name: manifest[f"train_segmenter/{name}"]["facts"] for name in segmenters}
+    return {
+        "mask_miou": {k: v["miou"] for k, v in of_masks.items()},
+        "mask_miou_void_wrong": {k: v["miou_void_wrong"] for k, v in of_masks.items()},
+        "mask_labelled_share": {k: v["labelled_share"] for k, v in of_masks.items()},
+        "classifier_loss": {step: trained[step]["last_epoch"]["loss"] for step in steps},
+        "agreement": {k: found for k, found in facts.items() if found},
+        "model_miou": {k: v["miou"] for name in evaluations for k, v in results(name).items()},
+        "object_share": {
+            name: metrics.object_shares(results(name)[name]["confusion"])
+            for name in segmenters
+            if results(name)
+        },
+        "psl_start": {
+            name: found["psl_start"] for name, found in trained.items() if "psl_start" in found
+        },
+        "still_falling": {
+            name: found.get("still_falling", False) for name, found in trained.items()
+        },
+        "seconds": {k: v["seconds"] for k, v in manifest.items()},
+    }
