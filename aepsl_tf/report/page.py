@@ -22,7 +22,7 @@ _PAIRS = 8  # of confused classes
 def write(run_dir):
     """Writes the page; one that would hold the same is left as it is."""
     text = html(of_run(run_dir))
-    if not run_dir.page.exists() or run_dir.page.read_text() != text:
+    if not run_dir.page.exists() or run_dir.page.read_bytes() != text.encode():
         write_atomic(run_dir.page, text)
 
 
