@@ -141,20 +141,25 @@ def _to_onnx(predictor):
     for node in model.graph.node:
         if node.op_type == "Conv":
             _pad_explicitly(node)
-    _name_constants(model.graph)
+    _rename(model.graph)
     return model.SerializeToString(deterministic=True)
 
 
-def _name_constants(graph):
-    """By their first use: tf2onnx names and orders them as Python's sets do, each time anew."""
-    constants, names = {one.name for one in graph.initializer}, {}
-    for node in graph.node:
-        for index, name in enumerate(node.input):
-            if name in constants:
-                node.input[index] = names.setdefault(name, f"constant_{len(names)}")
-    for one in graph.initializer:
-        one.name = names[one.name]
-    graph.initializer.sort(key=lambda one: one.name)
+def _rename(graph):
+    """Names values by their first use, and orders constants so: tf2onnx does it by addresses in
+    memory, each time anew.
+    """
+    kept = [one.name for one in (*graph.input, *graph.output)]
+    names = dict(zip(kept, kept, strict=True)) | {"": ""}  # an input that is left out has no name
+    for number, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{number}"
+        for values in (node.input, node.output):
+            for index, name in enumerate(values):
+                values[index] = names.setdefault(name, f"value_{len(names)}")
+    for one in (*graph.initializer, *graph.value_info):
+        one.name = names.get(one.name, one.name)
+    for some in (graph.initializer, graph.value_info):
+        some.sort(key=lambda one: one.name)
 
 
 def _pad_explicitly(node):
