@@ -16,7 +16,7 @@ STOREYS = (
     {"mining"},
     {"training", "inference"},
     {"evaluation"},
-    {"config_flags"},
+    {"config_flags", "report"},
     {"phases", "status"},
     {"pipeline", "experiments"},
 )

@@ -63,7 +63,7 @@ def of_run(run_dir):
         "steps": _steps(numbers, len(masks)),
         "losses": _losses(run_dir, current, segmenters),
         "segmenters": _segmenters(numbers["model_miou"], segmenters),
-        "results": _results(results, segmenters, masks),
+        "results": _results(results, segmenters, masks, names),
         "gallery": [_embedded(picture, run_dir.drawn, names) for picture in _by_failure(pictures)],
         "left_out": left_out,
     }  # fmt: skip
@@ -182,7 +182,7 @@ def _segmenters(miou, segmenters):
     ]  # fmt: skip
 
 
-def _results(results, segmenters, masks):
+def _results(results, segmenters, masks, names):
     """[{"title", "miou", "iou" by class id, "confused"}]: segmenters, the last ones first; S."""
     found = []
     for name in reversed(segmenters):
@@ -197,7 +197,7 @@ def _results(results, segmenters, masks):
         if one := results(f"masks_{name}").get(f"masks_{name}"):
             found.append((f"Masks S of steps 1 to {step}", one))
     return [
-        {"title": title, "miou": one["miou"], "iou": list(one["iou"].values()),
+        {"title": title, "miou": one["miou"], "iou": [one["iou"][name] for name in names],
          "confused": _confused(one["confusion"])}
         for title, one in found
     ]  # fmt: skip

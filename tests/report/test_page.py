@@ -66,6 +66,17 @@ def test_the_page_of_a_run(finished):
     assert phases["train_segmenter/psl"]["said"] == "Ŝ never joined"
 
 
+def test_a_class_has_its_own_iou_however_a_file_sorts_them():
+    iou = {"ant": 0.1, "background": 0.9, "zebra": None}
+    one = {"miou": 0.5, "iou": iou, "confusion": [[4, 1, 0], [0, 0, 0], [0, 2, 1]]}
+    known = {"psl": {"psl": one}}
+    shown = page._results(
+        lambda name: known.get(name, {}), ["psl"], [], ["background", "zebra", "ant"]
+    )
+    assert shown[0]["iou"] == [0.9, None, 0.1]
+    assert shown[0]["confused"][0] == [2, 1, 2 / 3]
+
+
 def test_it_asks_for_nothing_else(finished):
     text = finished.run_dir.page.read_text()
     markup = text.replace("http://www.w3.org/2000/svg", "")  # a name, and no address
