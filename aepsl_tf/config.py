@@ -463,6 +463,15 @@ class Network(Config):
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
         auto=("float32", "mixed_bfloat16"),
     )
+    kernel_gradients: str = setting(
+        "library",
+        "how convolutions of many channels get their kernel's gradient: by TensorFlow's own "
+        "operation, or as one matrix product for each of the kernel's taps, the same up to "
+        "rounding; auto: whichever this machine is faster by when a run's first training begins, "
+        "on GPUs library",
+        choices=("auto", "library", "taps"),
+        auto=("library", "taps"),
+    )
     cache_features: bool = setting(
         False, "run the frozen part once per image into a cache on disk (needs --input=warp)"
     )

@@ -434,10 +434,10 @@ class RunDir:
           reads: field → the file it names, as the setting has it, or a `Content`, or None where
             no file is read. What the files hold is compared. A finished phase does not need
             them: those that are not there any more are taken to be what they were.
-          choose: of a config with fields that may be auto; `choose(config) -> (value, why)` for
-            the one that is, asked once a run: what was begun, finished or chosen for another
-            phase of this run stays. `work` is called with the settled settings too,
-            `work(partial, config)`.
+          choose: of a config with fields that may be auto; `choose(field, config) -> (value, why)`
+            for one that is, those before it being settled; asked once a run: what was begun,
+            finished or chosen for another phase of this run stays. `work` is called with the
+            settled settings too, `work(partial, config)`.
 
         Returns:
           The facts.
@@ -504,7 +504,8 @@ class RunDir:
                 value, why = before["config"][name], before["chosen"][name]
                 logging.info("--%s=auto: %s, as this run began", name, value)
             else:
-                value, why = choose(config)
+                value, why = choose(name, config)
+            config = dataclasses.replace(config, **{name: value})
             source["config"][name] = value
             source["chosen"] = source.get("chosen", {}) | {name: why}
         return source

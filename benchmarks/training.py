@@ -2,8 +2,8 @@
 
 python -m benchmarks.training --kinds=segmenter,classifier --batches=2,4,8
 
-VGG-16 LargeFOV on resident input, all layers learning. Each row is one of ours in one precision
-against the twin (`benchmarks/torch_twin.py`) in its own faster one; ratio: our seconds by its
+VGG-16 LargeFOV on resident input, all layers learning. Each row is ours in one precision and with one way to the
+kernels' gradients, against the twin (`benchmarks/torch_twin.py`) in its own faster one; ratio: our seconds by its
 seconds, median (min to max) over the rounds. --torch names the Python that has torch.
 """
 
@@ -26,6 +26,8 @@ from aepsl_tf.training import solver
 
 PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
 """--precision → the twin's."""
+WAYS = [(p, way) for p in PRECISIONS for way in ("library", "taps")]
+"""Ours: (--precision, --kernel_gradients)."""
 
 
 class Twin:
@@ -54,13 +56,14 @@ class Twin:
 class Ours:
     """Our step on one resident batch."""
 
-    def __init__(self, kind, batch, size, precision):
+    def __init__(self, kind, batch, size, precision, way):
         cls, settings = {
             "classifier": (Classifier, config.TrainClassifier),
             "segmenter": (Segmenter, config.TrainSegmenter),
         }[kind]
         settings = settings(backbone="vgg16", weights="none", input="crop", input_size=size,
-                            global_batch=batch, precision=precision, learning_rate=1e-5,
+                            global_batch=batch, precision=precision, kernel_gradients=way,
+                            learning_rate=1e-5,
                             **({"psl_start": 0} if kind == "segmenter" else {}))  # fmt: skip
         model_dir.start_over(settings)
         model = cls(settings, 20)
@@ -110,7 +113,7 @@ def main():
 def row(arguments, kind, batch):
     """Times ours in each precision, and the twin in each, by turns; prints a row of each."""
     wanted = batch, arguments.size
-    timed = {("ours", p): Ours(kind, *wanted, p) for p in PRECISIONS}
+    timed = {("ours", *way): Ours(kind, *wanted, *way) for way in WAYS}
     if arguments.torch:
         timed |= {("twin", p): Twin(arguments.torch, kind, *wanted, p) for p in PRECISIONS.values()}
     rounds = [{who: one.seconds(arguments.steps) for who, one in timed.items()}
@@ -122,9 +125,9 @@ def row(arguments, kind, batch):
     def rate(who):
         return f"{arguments.steps * batch / medians[who]:.2f}"
 
-    for precision in PRECISIONS:
-        ratios = sorted(r["ours", precision] / r[best] for r in rounds) if best else []
-        print(f"| {kind}, B = {batch}, {precision} | {rate(('ours', precision))} | " + (
+    for way in WAYS:
+        ratios = sorted(r["ours", *way] / r[best] for r in rounds) if best else []
+        print(f"| {kind}, B = {batch}, {', '.join(way)} | {rate(('ours', *way))} | " + (
             f"{rate(best)} ({best[1]}) | {statistics.median(ratios):.2f} "
             f"({ratios[0]:.2f} to {ratios[-1]:.2f}) |" if best else "– | – |"
         ), flush=True)  # fmt: skip

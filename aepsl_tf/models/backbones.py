@@ -26,6 +26,7 @@ _SIZES = {
     "vgg16_small": (((16,), (32,), (48,), (64,), (64,)), 128),
 }
 _INPUT_SCALE = {"vgg16": 1.0, "vgg16_small": 1 / 64}
+_MANY = 256  # channels from which a matrix product a tap is worth its call
 _FREEZE_BLOCKS = {"none": 0, "conv3": 3, "conv4": 4, "pool5a": 5}
 
 
@@ -65,20 +66,75 @@ def _trains_dilated(dtype):
     return True
 
 
+def convolve(inputs, kernel, dilation):
+    """A convolution of stride 1, padded to its input's size, whose kernel's gradient is taken tap
+    by tap: one matrix product of what the tap saw and the gradient of what it made of it.
+
+    What a tap would see beyond the border is left out, a third of fc6's work at 41 × 41 cells.
+
+    Args:
+      inputs: `[B, H, W, C]`, of known H and W.
+      kernel: `[k, k, C, C']`, k odd.
+    """
+    height, width = inputs.shape[1:3]
+    side, _, channels, filters = kernel.shape
+    offsets = [dilation * (tap - side // 2) for tap in range(side)]
+
+    def seen(values, rows, columns):
+        """Where the picture shifted by an offset still meets itself."""
+        shown = values[
+            :, max(rows, 0) : max(height + min(rows, 0), 0),
+            max(columns, 0) : max(width + min(columns, 0), 0),
+        ]  # fmt: skip
+        return tf.reshape(shown, [-1, values.shape[-1]])
+
+    @tf.custom_gradient
+    def convolved(inputs, kernel):
+        def gradients(made):
+            taps = [
+                tf.matmul(seen(inputs, y, x), seen(made, -y, -x), transpose_a=True)
+                for y in offsets
+                for x in offsets
+            ]
+            before = tf.raw_ops.Conv2DBackpropInput(
+                input_sizes=tf.shape(inputs), filter=kernel, out_backprop=made,
+                strides=[1] * 4, padding="SAME", dilations=[1, dilation, dilation, 1],
+            )  # fmt: skip
+            return before, tf.reshape(tf.stack(taps), [side, side, channels, filters])
+
+        return tf.nn.conv2d(inputs, kernel, 1, "SAME", dilations=dilation), gradients
+
+    return convolved(inputs, kernel)
+
+
 @keras.saving.register_keras_serializable("aepsl_tf")
 class DilatedConv2D(keras.layers.Conv2D):
     """Conv2D whose dilation runs natively.
 
     On a CPU Keras goes through SpaceToBatch, which is slower and, in bfloat16, gives wrong bias
     gradients. Half precision that the machine cannot train natively is computed in float32.
+
+    Args:
+      kernel_gradients: "taps" takes the kernel's gradient from `convolve` where its input has
+        `_MANY` channels, which pays on some CPUs; "library" TensorFlow's own.
     """
+
+    def __init__(self, *args, kernel_gradients="library", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.kernel_gradients = kernel_gradients
+
+    def get_config(self):
+        return super().get_config() | {"kernel_gradients": self.kernel_gradients}
 
     def convolution_op(self, inputs, kernel):
         native = max(self.dilation_rate) == 1 or _trains_dilated(self.compute_dtype)
         if not native and self.compute_dtype != "float32":
             inputs, kernel = tf.cast(inputs, tf.float32), tf.cast(kernel, tf.float32)
             native = _trains_dilated("float32")
-        if native:
+        by_taps = self.kernel_gradients == "taps" and inputs.shape[-1] >= _MANY
+        if native and by_taps and None not in inputs.shape[1:3]:
+            made = convolve(inputs, tf.convert_to_tensor(kernel), self.dilation_rate[0])
+        elif native:
             made = tf.nn.conv2d(
                 inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate
             )
@@ -96,7 +152,8 @@ class CaffeAveragePool(keras.layers.Layer):
         return tf.nn.avg_pool2d(x, 3, 1, "VALID")
 
 
-def _conv(filters, kernel, dilation, name, seed, dtype, scale=2.0):
+def _conv(filters, kernel, dilation, name, config, scale=2.0):
+    seed = getattr(config, "seed", 0)
     init = keras.initializers.VarianceScaling(
         scale,
         "fan_in",
@@ -105,22 +162,24 @@ def _conv(filters, kernel, dilation, name, seed, dtype, scale=2.0):
     )
     return DilatedConv2D(
         filters, kernel, padding="same", dilation_rate=dilation, activation="relu",
-        kernel_initializer=init, name=name, dtype=dtype,
+        kernel_initializer=init, name=name, dtype=config.precision,
+        kernel_gradients=config.kernel_gradients,
     )  # fmt: skip
 
 
-def _blocks(backbone, fc6_dilation, fc_channels, dropout, seed, dtype):
+def _blocks(config):
     """The layers in order: five convolution blocks (their pools included), then the head."""
-    blocks, fc = _SIZES[backbone]
-    fc = fc_channels or fc
+    blocks, fc = _SIZES[config.backbone]
+    fc, dtype = config.fc_channels or fc, config.precision
+    dropout, seed = getattr(config, "dropout", 0.5), getattr(config, "seed", 0)
     # The small trunk sees small pictures: what widens VGG-16's view without lowering its
     # resolution (stride-1 pools, conv5's dilation) would make every cell see the whole picture.
-    wide = backbone == "vgg16"
+    wide = config.backbone == "vgg16"
     stages = []
     for number, filters in enumerate(blocks, start=1):
         dilation = 2 if wide and number == 5 else 1
         stage = [
-            _conv(f, 3, dilation, f"block{number}_conv{i}", seed, dtype)
+            _conv(f, 3, dilation, f"block{number}_conv{i}", config)
             for i, f in enumerate(filters, start=1)
         ]
         if wide or number <= 3:
@@ -135,9 +194,9 @@ def _blocks(backbone, fc6_dilation, fc_channels, dropout, seed, dtype):
     # fc6 wants a sixth, or the scores saturate at once and the squared loss has no gradient.
     scale = 1 / 3 if wide else 2.0
     stages.append([
-        _conv(fc, 3, fc6_dilation, "fc6", seed, dtype, scale),
+        _conv(fc, 3, config.fc6_dilation, "fc6", config, scale),
         keras.layers.Dropout(dropout, seed=2 * seed + 1, name="drop6", dtype=dtype),
-        _conv(fc, 1, 1, "fc7", seed, dtype, scale),
+        _conv(fc, 1, 1, "fc7", config, scale),
         keras.layers.Dropout(dropout, seed=2 * seed + 2, name="drop7", dtype=dtype),
     ])  # fmt: skip
     return stages
@@ -146,6 +205,12 @@ def _blocks(backbone, fc6_dilation, fc_channels, dropout, seed, dtype):
 def middle_filters(backbone):
     """How many filters the convolutions of the third block of five have."""
     return _SIZES[backbone][0][2][0]
+
+
+def head_filters(config):
+    """(channels that fc6 sees, its own)."""
+    blocks, fc = _SIZES[config.backbone]
+    return blocks[-1][-1], config.fc_channels or fc
 
 
 def build(config):
@@ -159,14 +224,11 @@ def build(config):
       layers through `config.freeze_through`; `tuned` maps those features to fc7 `[B, h, w, K]`.
 
     Raises:
-      InputError: --precision is auto, which training alone settles.
+      InputError: a setting is auto, which training alone settles.
     """
-    if config.precision == "auto":
-        raise InputError("--precision=auto: a network has one precision: training settles it")
-    stages = _blocks(
-        config.backbone, config.fc6_dilation, config.fc_channels,
-        getattr(config, "dropout", 0.5), getattr(config, "seed", 0), config.precision,
-    )  # fmt: skip
+    if unsettled := config.unsettled():
+        raise InputError(f"--{min(unsettled)}=auto: no network is built so: training settles it")
+    stages = _blocks(config)
     cut = _FREEZE_BLOCKS[config.freeze_through]
     images = keras.Input([None, None, 3], name="images")
     # float32 whatever the precision: bfloat16 cannot hold a resized picture's grey values.

@@ -8,11 +8,11 @@ from absl import logging
 from aepsl_tf import config, config_flags
 
 
-def choose_precision(settings):
-    """What --precision=auto is for either network; see `training.precision.choose`."""
+def choose(name, settings):
+    """What auto is for a setting of either network; see `training.precision`."""
     from aepsl_tf.training import precision
 
-    return precision.choose(settings)
+    return precision.CHOOSE[name](settings)
 
 
 def run(settings, run_dir, workers=0):
@@ -46,7 +46,7 @@ def run(settings, run_dir, workers=0):
     reads = {} if previous else {"weights": settings.weights}
     return run_dir.phase(
         key, settings, inputs, run_dir.classifier(step), work, together=True, reads=reads,
-        choose=choose_precision,
+        choose=choose,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from aepsl_tf import config, config_flags
 from aepsl_tf.data import records
 from aepsl_tf.errors import InputError
 from aepsl_tf.phases import make_masks
-from aepsl_tf.phases.train_classifier import choose_precision
+from aepsl_tf.phases.train_classifier import choose
 
 NAMES = {"none": "no_psl", "branch_only": "branch_only", "full": "psl"}
 _RESERVED = ("data", "masks", "cache", "eval", "export", "report", "tensorboard")
@@ -71,7 +71,7 @@ def run(settings, run_dir, workers=0):
     reads = {} if settings.start_model else {"weights": settings.weights}
     return run_dir.phase(
         key, settings, inputs, run_dir.model(name), work, together=True, reads=reads,
-        choose=choose_precision,
+        choose=choose,
     )  # fmt: skip
 
 

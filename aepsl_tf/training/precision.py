@@ -1,10 +1,12 @@
-"""--precision=auto: float32 or bfloat16, whichever this machine trains faster in.
+"""--precision=auto and --kernel_gradients=auto: whichever this machine trains faster with.
 
 A CPU may have bfloat16 instructions or imitate them, several times slower than float32 is, and
 what a library makes of them nobody can tell beforehand: so it is tried, with convolutions like
-those of the trunk. A GPU has them from compute capability 8.0 on.
+those of the trunk. A GPU has them from compute capability 8.0 on, and its library's gradients are
+the fast ones.
 """
 
+import functools
 import time
 
 import tensorflow as tf
@@ -14,6 +16,7 @@ from aepsl_tf import quiet
 from aepsl_tf.models import backbones
 
 _SECONDS, _ROUNDS = 1.0, 10  # what the tries may take beside the first ones, and how many they are
+_CELLS = 41  # a side, of the paper's input
 _SIDE, _IMAGES = 25, 2  # cells a side: large enough to tell, small enough for who imitates bfloat16
 _WORTH = 0.9
 """bfloat16 rounds to 8 bits: it must take no more than this share of float32's time."""
@@ -45,17 +48,54 @@ def choose(config):
     return precision, why
 
 
-def measure(backbone):
-    """{precision: seconds} that the trunk's middle convolutions take, forward and backward.
+def choose_gradients(config):
+    """As `choose`, for --kernel_gradients of a network whose precision is settled."""
+    if tf.config.list_physical_devices("GPU"):
+        return "library", {}
+    why = {name: round(seconds, 4) for name, seconds in measure_gradients(config).items()}
+    way = "taps" if why["taps"] <= _WORTH * why["library"] else "library"
+    said = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in why.items())
+    logging.info("--kernel_gradients=auto: %s (a convolution like fc6: %s)", way, said)
+    return way, why
 
-    Tries of both take turns, and the best of each counts, so that other work on this machine
-    slows neither alone.
+
+CHOOSE = {"precision": choose, "kernel_gradients": choose_gradients}
+
+
+def measure(backbone):
+    """{precision: seconds} that the trunk's middle convolutions take, forward and backward."""
+    filters = backbones.middle_filters(backbone)
+    layers = {
+        name: [functools.partial(_layer, filters, d, name) for d in (1, 2)]
+        for name in ("float32", "mixed_bfloat16")
+    }
+    return _best({
+        name: functools.partial(_step, [_SIDE, filters], made) for name, made in layers.items()
+    })  # fmt: skip
+
+
+def measure_gradients(config):
+    """{way: seconds} that a convolution of fc6's channels and dilation takes, both ways."""
+    channels, filters = backbones.head_filters(config)
+    return _best({
+        way: functools.partial(_step, [_CELLS, channels], [functools.partial(
+            _layer, filters, config.fc6_dilation, config.precision, kernel_gradients=way
+        )])
+        for way in ("library", "taps")
+    })  # fmt: skip
+
+
+def _best(made):
+    """Name → the least seconds of the step that `made[name]()` gives.
+
+    Tries of all take turns, and the best of each counts, so that other work on this machine slows
+    none alone. One that cannot be trained is left out.
     """
     steps, best = {}, {}
     with quiet.without(quiet.FAILED):
-        for name in ("float32", "mixed_bfloat16"):
+        for name, make in made.items():
             try:
-                step = _step(backbone, name)
+                step = make()
                 step()  # traced, and what a library prepares at the first call
             except tf.errors.OpError:
                 continue
@@ -75,19 +115,26 @@ def _timed(step):
     return time.perf_counter() - start
 
 
-def _step(backbone, precision):
-    """`step()` computes the gradients of a convolution and a dilated one, and waits for them."""
-    filters = backbones.middle_filters(backbone)
-    layers = [
-        backbones.DilatedConv2D(
-            filters, 3, padding="same", dilation_rate=dilation, activation="relu",
-            kernel_initializer="he_normal", dtype=precision,
-        )
-        for dilation in (1, 2)
-    ]  # fmt: skip
-    cells = tf.random.stateless_uniform([_IMAGES, _SIDE, _SIDE, filters], [0, 0])
+def _layer(filters, dilation, precision, **way):
+    return backbones.DilatedConv2D(
+        filters, 3, padding="same", dilation_rate=dilation, activation="relu",
+        kernel_initializer="he_normal", dtype=precision, **way,
+    )  # fmt: skip
+
+
+def _step(shape, layers):
+    """`step()` computes the gradients of some layers, made here, and waits for them.
+
+    Args:
+      shape: (cells a side, channels) of their input.
+    """
+    side, channels = shape
+    layers = [make() for make in layers]
+    cells = tf.random.stateless_uniform([_IMAGES, side, side, channels], [0, 0])
+    shown = cells.shape
     for layer in layers:
-        layer.build(cells.shape)
+        layer.build(shown)
+        shown = [*shown[:3], layer.filters]
     weights = [v.value for layer in layers for v in layer.trainable_variables]
 
     def gradients(x):

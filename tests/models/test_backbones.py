@@ -160,6 +160,88 @@ def test_dilated_convolution_is_keras_s(trains, dtype, monkeypatch):
         assert np.linalg.norm(one - other) < near * np.linalg.norm(other)
 
 
+@pytest.mark.parametrize("side", [1, 3])
+@pytest.mark.parametrize("dilation", [1, 2, 4, 12])
+@pytest.mark.parametrize("dtype, near", [("float32", 1e-5), ("mixed_bfloat16", 0.02)])
+def test_kernel_gradients_by_taps_are_the_library_s(side, dilation, dtype, near, monkeypatch):
+    """Taps that see nothing, for their dilation is more than the picture, among them."""
+    monkeypatch.setattr(backbones, "_MANY", 3)
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=[2, 9, 11, 3]).astype(np.float32))
+    weigh = rng.normal(size=[2, 9, 11, 4]).astype(np.float32)
+    results = []
+    for way, kind in (("taps", dtype), ("library", "float32")):
+        layer = backbones.DilatedConv2D(
+            4, side, padding="same", dilation_rate=dilation, dtype=kind, kernel_gradients=way,
+            kernel_initializer=keras.initializers.RandomNormal(seed=1),
+        )  # fmt: skip
+        layer.build(x.shape)
+
+        @tf.function
+        def run(layer=layer):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                out = tf.cast(layer(x), tf.float32)
+                loss = tf.reduce_sum(out * weigh)
+            return [out, *tape.gradient(loss, [x, *(w.value for w in layer.weights)])]
+
+        results.append(run())
+    used = [op.type for op in run.get_concrete_function().graph.get_operations()]
+    assert "Conv2DBackpropFilter" in used  # the library's
+    for one, other in zip(*results, strict=True):
+        assert np.linalg.norm(one - other) <= near * np.linalg.norm(other)
+
+
+@pytest.mark.parametrize(
+    ("cells", "channels", "filters", "side", "dilation"),
+    [(81, 256, 256, 3, 1), (41, 256, 512, 3, 1), (41, 512, 512, 3, 2), (41, 512, 1024, 3, 12),
+     (41, 1024, 1024, 1, 1)],
+    ids=["conv3", "conv4", "conv5", "fc6", "fc7"],
+)  # fmt: skip
+def test_layers_of_the_real_shape_both_ways_and_in_both_precisions(
+    cells, channels, filters, side, dilation
+):
+    """Against the library in float32; the fault that bfloat16 is known for is .23 to .7."""
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=[1, cells, cells, channels]).astype(np.float32))
+    weigh = rng.normal(size=[1, cells, cells, filters]).astype(np.float32)
+    found = {}
+    for way in ("library", "taps"):
+        for dtype in ("float32", "mixed_bfloat16"):
+            layer = backbones.DilatedConv2D(
+                filters, side, padding="same", dilation_rate=dilation, dtype=dtype,
+                kernel_initializer=keras.initializers.HeNormal(seed=1), kernel_gradients=way,
+            )  # fmt: skip
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                out = tf.cast(layer(x), tf.float32)
+                loss = tf.reduce_sum(out * weigh)
+            variables = [x, *(w.value for w in layer.weights)]
+            found[way, dtype] = [out, *tape.gradient(loss, variables)]
+    truth = found.pop(("library", "float32"))
+    for (_, dtype), results in found.items():
+        near = 1e-5 if dtype == "float32" else 0.02
+        for one, other in zip(results, truth, strict=True):
+            assert np.linalg.norm(one - other) < near * np.linalg.norm(other)
+
+
+def test_the_way_of_the_gradients_is_the_config_s():
+    for way in ("library", "taps"):
+        layers = all_layers(backbones.build(small(kernel_gradients=way)))
+        ways = {layer.kernel_gradients for layer in layers.values() if "conv" in layer.name}
+        assert ways == {way} == {layers["fc6"].kernel_gradients}
+
+
+def test_taps_are_taken_of_many_channels_and_known_sizes_alone(monkeypatch):
+    monkeypatch.setattr(backbones, "convolve", lambda *_: pytest.fail("by taps"))
+    layer = backbones.DilatedConv2D(2, 3, padding="same", kernel_gradients="taps")
+    layer(tf.zeros([1, 5, 5, 8]))
+    many = backbones.DilatedConv2D(2, 3, padding="same", kernel_gradients="taps")
+    tf.function(many).get_concrete_function(tf.TensorSpec([1, None, None, 256]))
+    with pytest.raises(pytest.fail.Exception, match="by taps"):
+        many(tf.zeros([1, 5, 5, 256]))
+
+
 def test_decimate_is_every_third_tap_and_every_nth_channel():
     """Against a loop over every value that stays."""
     rng = np.random.default_rng(0)

@@ -68,20 +68,56 @@ def test_a_real_try():
     assert all(0 < seconds < 10 for seconds in found.values())
 
 
-def test_what_cannot_be_trained_in_is_left_out(monkeypatch, capfd):
-    step = precision._step
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [((0.2, 0.1), "taps"), ((0.1, 0.2), "library"), ((0.1, 0.098), "library")],
+)
+def test_the_faster_gradients_are_chosen(seconds, chosen, monkeypatch):
+    found = dict(zip(("library", "taps"), seconds, strict=True))
+    monkeypatch.setattr(precision, "measure_gradients", lambda config: found)
+    settings = config.TrainClassifier(kernel_gradients="auto")
+    assert precision.choose_gradients(settings) == (chosen, found)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
+    assert precision.choose_gradients(settings)[0] == "library"
 
-    def refusing(backbone, name):
+
+def test_a_real_try_of_the_gradients():
+    settings = config.TrainClassifier(backbone="vgg16", fc_channels=32)
+    found = precision.measure_gradients(settings)
+    assert found.keys() == {"library", "taps"} and all(0 < s < 10 for s in found.values())
+
+
+def test_gradients_are_chosen_for_the_precision_that_was(tmp_path):
+    asked = []
+
+    def choose(name, settings):
+        asked.append((name, settings.precision))
+        return {"precision": BF16, "kernel_gradients": "taps"}[name], {}
+
+    settings = config.TrainClassifier(precision="auto", kernel_gradients="auto")
+    made = []
+    RunDir(tmp_path / "run").phase(
+        "train_classifier/step_1", settings, [], tmp_path / "run/out",
+        lambda partial, settled: made.append(settled), choose=choose,
+    )  # fmt: skip
+    assert asked == [("precision", "auto"), ("kernel_gradients", BF16)]
+    assert made[0].precision == BF16 and made[0].kernel_gradients == "taps"
+
+
+def test_what_cannot_be_trained_in_is_left_out(monkeypatch, capfd):
+    layer = precision._layer
+
+    def refusing(filters, dilation, name):
         if name == BF16:
             raise tf.errors.AbortedError(None, None, "no such instruction")
-        return step(backbone, name)
+        return layer(filters, dilation, name)
 
-    monkeypatch.setattr(precision, "_step", refusing)
+    monkeypatch.setattr(precision, "_layer", refusing)
     assert precision.measure("vgg16_small").keys() == {"float32"}
 
 
 def test_no_network_is_built_in_auto():
-    with pytest.raises(InputError, match="--precision=auto: a network has one precision"):
+    with pytest.raises(InputError, match="--precision=auto: no network is built so"):
         backbones.build(config.TrainClassifier(precision="auto"))
 
 
@@ -103,7 +139,8 @@ class Phase:
             if die:
                 raise KeyboardInterrupt
 
-        def chosen(settings):
+        def chosen(name, settings):
+            assert name == "precision"
             assert choose, "nothing was to be chosen"
             return choose, {"float32": 0.2, BF16: 0.1}
 
