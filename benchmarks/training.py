@@ -2,9 +2,10 @@
 
 python -m benchmarks.training --kinds=segmenter,classifier --batches=2,4,8
 
-VGG-16 LargeFOV on resident input, all layers learning. Each row is ours in one precision and with one way to the
-kernels' gradients, against the twin (`benchmarks/torch_twin.py`) in its own faster one; ratio: our seconds by its
-seconds, median (min to max) over the rounds. --torch names the Python that has torch.
+VGG-16 LargeFOV on resident input, all layers learning. Each row is ours in one precision and with
+one way to the kernels' gradients, against the twin (`benchmarks/torch_twin.py`) in its own faster
+precision; ratio: our seconds by its seconds, median (min to max) over the rounds. --torch names the
+Python that has torch.
 """
 
 import argparse

@@ -107,6 +107,22 @@ def convolve(inputs, kernel, dilation):
     return convolved(inputs, kernel)
 
 
+@tf.custom_gradient
+def _add_bias(values, bias):
+    """`values + bias` in half precision, the bias's gradient summed in float32.
+
+    TensorFlow sums it in half precision: at 41 × 41 cells of bfloat16 5% off. A matrix product
+    sums in float32.
+    """
+
+    def gradients(made):
+        rows = tf.reshape(made, [-1, made.shape[-1]])
+        ones = tf.ones([1, tf.shape(rows)[0]], made.dtype)
+        return made, tf.matmul(ones, rows)[0]
+
+    return values + bias, gradients
+
+
 @keras.saving.register_keras_serializable("aepsl_tf")
 class DilatedConv2D(keras.layers.Conv2D):
     """Conv2D whose dilation runs natively.
@@ -125,6 +141,12 @@ class DilatedConv2D(keras.layers.Conv2D):
 
     def get_config(self):
         return super().get_config() | {"kernel_gradients": self.kernel_gradients}
+
+    def call(self, inputs):
+        if self.compute_dtype == "float32":
+            return super().call(inputs)
+        made = self.convolution_op(inputs, self.kernel)
+        return self.activation(_add_bias(made, tf.convert_to_tensor(self.bias)))
 
     def convolution_op(self, inputs, kernel):
         native = max(self.dilation_rate) == 1 or _trains_dilated(self.compute_dtype)
