@@ -38,11 +38,14 @@ def of_phases(summary):
                       f"Ŝ joined after {start} epochs" if start else "")  # fmt: skip
             said[f"train_segmenter/{name}"] = [*filter(None, [joined]), *_falls(falls)]
     miou = _counted(summary["model_miou"])
-    for name, compared in _compared(miou).items():
+    compared = _compared(miou)
+    for name in miou:
+        if name.endswith("_crf") and name.removesuffix("_crf") in miou:
+            continue  # told beside the plain one
         crf = miou.get(f"{name}_crf")
         said[f"evaluate/{name}"] = [
             f"mIoU {miou[name]:.3f}", *([f"with CRF {crf:.3f}"] if crf is not None else []),
-            *filter(None, [compared]),
+            *filter(None, [compared.get(name)]),
         ]  # fmt: skip
     return {key: "; ".join(parts) for key, parts in said.items() if parts}
 
@@ -50,6 +53,8 @@ def of_phases(summary):
 def _of_step(step, before, value):
     if before is None:
         return f"masks at {value:.3f}"
+    if f"{value:.3f}" == f"{before:.3f}":
+        return f"masks stay at {value:.3f}"
     if value < before:
         return f"step {step} over-erases: masks fall from {before:.3f} to {value:.3f}"
     return f"masks rise from {before:.3f} to {value:.3f}"
@@ -76,16 +81,25 @@ def _agreement(steps):
 
 
 def _masks(miou):
-    """Of "step_1", "step_2", …: mIoU with unlabelled pixels counted wrong."""
-    if len(miou) > 1:
-        values = list(miou.values())
-        best = values.index(max(values)) + 1
-        after = (
-            "every step found more of the objects" if best == len(values) else
-            f"after step {best} it mined more background than object"
-        )  # fmt: skip
-        yield (f"Masks: erasing took S from {values[0]:.3f} (step 1) to {values[best - 1]:.3f} "
-               f"(steps 1 to {best}); {after}.")  # fmt: skip
+    """Of "step_1", "step_2", …: mIoU with unlabelled pixels counted wrong; some may be missing."""
+    if len(miou) < 2:
+        return
+    numbers, values = [int(name[5:]) for name in miou], list(miou.values())
+    best = values.index(max(values))
+    if best < len(values) - 1:
+        after = f"after step {numbers[best]} it mined more background than object"
+    elif all(one < other for one, other in itertools.pairwise(values)):
+        after = "every step found more of the objects"
+    else:
+        after = "not every step before found more of the objects"
+    # Of the first and the best: one and the same where erasing did no good.
+    shown = [f"{values[i]:.3f} ({_merged(numbers[i])})" for i in sorted({0, best})]
+    took = f"took S from {shown[0]} to {shown[1]}" if best else f"did not help S, {shown[0]}"
+    yield f"Masks: erasing {took}; {after}."
+
+
+def _merged(step):
+    return "step 1" if step == 1 else f"steps 1 to {step}"
 
 
 def _segmenters(miou):
@@ -100,8 +114,8 @@ def _compared(miou):
     said = dict.fromkeys(models[:1], "")
     for before, name in itertools.pairwise(models):
         points = 100 * (miou[name] - miou[before])
-        said[name] = (f"{abs(points):.1f} points {'above' if points >= 0 else 'BELOW'} "
-                      f"{NAMES[before]}")  # fmt: skip
+        how = f"{abs(points):.1f} points {'above' if points > 0 else 'BELOW'}"
+        said[name] = f"{how if round(abs(points), 1) else 'level with'} {NAMES[before]}"
     return said
 
 
@@ -115,7 +129,9 @@ def _online_masks(starts):
 
 
 def _objects(shares):
-    for name, (predicted, true) in list(shares.items())[-1:]:
+    weak = [name for name in shares if name != "supervised"]  # the ceiling is not what was made
+    for name in (weak or list(shares))[-1:]:
+        predicted, true = shares[name]
         word = "; it misses most of them" if predicted < _LITTLE * true else ""
         yield (f"Objects: {NAMES.get(name, name)} marks {predicted:.0%} of the pixels, the truth "
                f"{true:.0%}{word}.")  # fmt: skip

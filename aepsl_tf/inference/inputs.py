@@ -7,7 +7,10 @@ import typing
 
 from aepsl_tf.data import lists
 from aepsl_tf.errors import InputError
+from aepsl_tf.files import read_json
 
+MADE = "predictions.json"
+"""In an output folder: which file is made of which picture."""
 _MAC = "__MACOSX"  # what archives from a Mac bring beside the pictures
 
 
@@ -31,14 +34,16 @@ def find(images, recursive=False, ids_file="", output=""):
         text, commas and brackets included, is that.
       recursive: folders with what is below them, but for hidden folders.
       ids_file: a list as `lists.read` takes it; its order is the pictures'.
-      output: a folder below one of `images`, in which nothing is an input.
+      output: a folder below one of `images`, in which nothing is an input; in any other place the
+        files that an earlier prediction made there are none.
 
     Raises:
       InputError: there is nothing of that name, or no picture, or not one that is listed.
     """
     found = {}
     for part in [images] if os.path.lexists(images) else images.split(","):
-        for picture in _of(part.strip(), images, recursive, output):
+        part = part if os.path.lexists(part) else part.strip()
+        for picture in _of(part, images, recursive, output):
             found.setdefault((picture.id, os.path.realpath(picture.file)), picture)
     pictures = list(found.values())
     return _listed(pictures, ids_file) if ids_file else pictures
@@ -52,7 +57,8 @@ def _of(part, images, recursive, output):
         base, files, hint = path, _in_folder(path, recursive), "; for sub-folders: --recursive"
     elif any(sign in part for sign in "*?["):
         base, hint = _fixed(path), ""
-        files = [file for file in map(pathlib.Path, glob.glob(part, recursive=True))
+        pattern = os.path.join(glob.escape(str(base)), path.relative_to(base))
+        files = [file for file in map(pathlib.Path, glob.glob(pattern, recursive=True))
                  if os.path.isfile(file) and _MAC not in file.parts]  # fmt: skip
     else:
         raise InputError(
@@ -80,8 +86,10 @@ def _in_folder(folder, recursive):
             if recursive and not name.startswith(".") and name != _MAC
         )  # fmt: skip
         for name in names:
-            if not name.startswith("."):
-                yield pathlib.Path(below, name)
+            path = pathlib.Path(below, name)
+            # A link to nothing is named as unreadable; a pipe would be waited for without end.
+            if not name.startswith(".") and (os.path.isfile(path) or not os.path.exists(path)):
+                yield path
 
 
 def _refuse(error):
@@ -89,21 +97,37 @@ def _refuse(error):
 
 
 def _fixed(pattern):
-    """The folder that a pattern's first sign is looked for in."""
-    parts = []
+    """The folder that a pattern's first sign is looked for in; a sign in the name of a folder that
+    is there is none.
+    """
+    base = pathlib.Path()
     for part in pattern.parts[:-1]:
-        if any(sign in part for sign in "*?["):
+        if any(sign in part for sign in "*?[") and not os.path.isdir(base / part):
             break
-        parts.append(part)
-    return pathlib.Path(*parts)
+        base /= part
+    return base
 
 
 def _without(files, base, output):
-    """Files but those of an output folder that lies below the inputs' own."""
+    """Files but those of an output folder that lies below the inputs' own, and those that an
+    earlier prediction made in the output folder.
+    """
+    made = _made(output) if os.path.isdir(output) else ()
     base, output = (os.path.realpath(folder) for folder in (base, output))
-    if output == base or not _is_below(output, base):
-        return files
-    return (file for file in files if not _is_below(os.path.realpath(file), output))
+    is_inside = output != base and _is_below(output, base)
+    for file in files:
+        real = os.path.realpath(file)
+        if real not in made and not (is_inside and _is_below(real, output)):
+            yield file
+
+
+def _made(output):
+    advice = "remove it, or give another --output"
+    try:
+        made = read_json(os.path.join(output, MADE), {str: str}, advice)
+    except FileNotFoundError:
+        made = ()
+    return {os.path.join(os.path.realpath(output), name) for name in made}
 
 
 def _is_below(path, folder):

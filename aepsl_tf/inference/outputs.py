@@ -1,7 +1,8 @@
 """What prediction writes: the files of each picture, and those of all pictures in the folder.
 
 Workers make the former without TensorFlow. The latter are made at the end from what lies in the
-folder, so they hold the pictures of earlier predictions too.
+folder, so they hold the pictures of earlier predictions too; and those that are there are made anew
+each time. So nothing in the folder tells of a mask that is not there any more.
 """
 
 import csv
@@ -17,11 +18,11 @@ from aepsl_tf.data import encoding, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import read_json, to_json, write_atomic
 from aepsl_tf.inference import cells, coco, crf, drawing, voc_submission
+from aepsl_tf.inference.inputs import MADE
 
-MADE = "predictions.json"
-"""In the output folder: which file is made of which picture."""
 AREAS, COCO = "areas.csv", "coco.json"
 _OF_ALL = "all pictures of this folder"  # in place of a picture
+_PAGE = "contact_sheet_"
 _COLUMNS = ["image", "class", "pixels", "share", "score"]
 _LONGEST = 250  # bytes of a name; file systems end at 255, and a suffix follows for a while
 _SHEET = (6, 8, 180)  # columns, rows, pixels of a picture's side
@@ -105,7 +106,8 @@ class Folder:
       path: the folder; nothing is written before `begin`.
       pictures: `inputs.Picture`s.
       wanted: `Wanted`.
-      sheets, with_coco: whether files of all pictures are asked for, beside areas.csv.
+      sheets, with_coco: whether files of all pictures are asked for, beside areas.csv; those that
+        an earlier prediction left are made anew in any case.
 
     Raises:
       InputError: a result would lie over a picture, over another one's result, or over a file that
@@ -113,7 +115,7 @@ class Folder:
     """
 
     def __init__(self, path, pictures, wanted, sheets=False, with_coco=False):
-        self.path, self._sheets, self._coco = pathlib.Path(path), sheets, with_coco
+        self.path = pathlib.Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--output={path}: there is a file of this name; name a folder")
         try:
@@ -121,12 +123,18 @@ class Folder:
             self._before = read_json(self.path / MADE, {str: str}, advice)
         except FileNotFoundError:
             self._before = {}
+        there = {name for name, source in self._before.items()
+                 if source == _OF_ALL and (self.path / name).exists()}  # fmt: skip
+        self._coco = with_coco or COCO in there
+        self._sheets = sheets or any(name.startswith(_PAGE) for name in there)
         self._made, self._names = {}, {picture.id: picture.name for picture in pictures}
+        self._left = {}
         for picture in pictures:
             source = _shown(str(picture.file.resolve()))
             for name in wanted.files(picture.id):
                 self._claim(name, source, picture.name)
-        of_all = [AREAS, *([COCO] if with_coco else []), *(self._pages() if sheets else [])]
+            self._left[f"{picture.id}.png"] = self._left_of(picture.id, source, wanted)
+        of_all = [AREAS, *([COCO] if self._coco else []), *(self._pages() if self._sheets else [])]
         of_all += [voc_submission.ARCHIVE] if wanted.voc else []
         for name in of_all:
             self._claim(name, _OF_ALL, "what is of all pictures")
@@ -140,16 +148,30 @@ class Folder:
             other = pathlib.PurePath(self._made[name]).name
             raise InputError(f"{other} and {of} would both be written as {name}: rename one")
         self._made[name] = source
-        if os.path.lexists(self.path / name) and self._before.get(name) != source:
+        path, is_ours = self.path / name, self._before.get(name) == source
+        if os.path.lexists(path) and (path.is_dir() or not is_ours):
             made_of = "by predict" if source == _OF_ALL else f"of this picture, {of}"
             raise InputError(
                 f"--output={self.path}: {name} is there already and was not made {made_of}: give "
                 "another folder"
             )
 
+    def _left_of(self, id_, source, wanted):
+        """What an earlier prediction made of a picture and this one does not: of another mask."""
+        every = wanted._replace(scores=True, voc=True).files(id_)
+        left = [name for name in every
+                if name not in self._made and self._before.get(name) == source]  # fmt: skip
+        packed = voc_submission.ARCHIVE in self._before and any(
+            name.startswith(voc_submission.FOLDER) for name in left
+        )
+        return left + [voc_submission.ARCHIVE] * packed
+
     def _refuse_files_for_folders(self):
         below = {folder for name in self._made for folder in pathlib.PurePath(name).parents[:-1]}
         for folder in sorted(below):
+            if str(folder) in self._made:
+                raise InputError(f"{folder} would be both a mask and a folder of masks: rename the "
+                                 "picture or the folder")  # fmt: skip
             if os.path.lexists(self.path / folder) and not os.path.isdir(self.path / folder):
                 raise InputError(f"--output={self.path}: {folder} is a file: give another folder")
 
@@ -163,7 +185,7 @@ class Folder:
 
     def _pages(self):
         count, a_page = sum(1 for _ in self._pictures()), _SHEET[0] * _SHEET[1]
-        return [f"contact_sheet_{i + 1:03}.png" for i in range(-(-count // a_page))]
+        return [f"{_PAGE}{i + 1:03}.png" for i in range(-(-count // a_page))]
 
     def begin(self):
         """Makes the folder and says in it what will be whose."""
@@ -180,8 +202,15 @@ class Folder:
     def write(self, files):
         """Writes a picture's files: {name: bytes}."""
         for name, data in files.items():
-            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path / name, data)
+            for left in self._left.get(name, ()):
+                (self.path / left).unlink(missing_ok=True)
+            try:
+                (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(self.path / name, data)
+            except OSError as error:
+                raise InputError(
+                    f"{self.path / name}: cannot be written ({error.strerror})"
+                ) from None
 
     def finish(self, areas, names, workers):
         """Writes what is of all pictures.
@@ -191,8 +220,9 @@ class Folder:
           names: of the classes, background first.
           workers: `--workers`.
         """
-        again = {_shown(id_) for id_ in areas}
-        rows = [row for row in self._kept if row[0] not in again]
+        there = {_shown(id_) for id_, _ in self._pictures() if (self.path / f"{id_}.png").exists()}
+        kept = there - {_shown(id_) for id_ in areas}
+        rows = [row for row in self._kept if row[0] in kept]
         rows += [row for id_, found in areas.items() for row in _rows(id_, *found, names)]
         self.write({AREAS: _csv(sorted(rows, key=lambda row: row[0]))})
         if self._coco:

@@ -84,7 +84,7 @@ class Found:
         model = next((m for m in _MODELS if run_dir.is_current(f"train_segmenter/{m}")), None)
         return cls(
             split, steps,
-            tuple(name if run_dir.entry(f"make_masks/{name}") else None for name in names),
+            tuple(name if run_dir.is_current(f"make_masks/{name}") else None for name in names),
             _masks(run_dir, steps), model,
             truth=run_dir.entry(f"write_voc/{split}/ground_truth") is not None,
             measured=model is not None and run_dir.is_current(f"evaluate/{model}"),
@@ -106,12 +106,12 @@ class Found:
 
 def _masks(run_dir, steps):
     """The masks that a segmenter was trained on; before there is one, those of all steps."""
-    for entry in (run_dir.entry(f"train_segmenter/{name}") for name in ("psl", "no_psl")):
-        for key in entry["inputs"] if entry else ():
-            if key.startswith("make_masks/"):
-                return key.split("/")[1]
+    for key in ("train_segmenter/psl", "train_segmenter/no_psl"):
+        for before in run_dir.entry(key)["inputs"] if run_dir.is_current(key) else ():
+            if before.startswith("make_masks/"):
+                return before.split("/")[1]
     name = make_masks.name_of(steps)
-    return name if run_dir.entry(f"make_masks/{name}") else None
+    return name if run_dir.is_current(f"make_masks/{name}") else None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What is drawn of a run: a panel a class, the paper's figures, the page's gallery."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -90,7 +91,11 @@ def _losses(run_dir, steps):
 
 def _examples(settings, run_dir, model, network, truth):
     """The worst and the best of an evaluation: ({name: panel}, their pictures for the gallery)."""
-    split = run_dir.entry(f"evaluate/{model}")["config"]["split"]
+    asked = run_dir.entry(f"evaluate/{model}")["config"]
+    split = asked["split"]
+    # As they were evaluated: a caption's IoU is that of the mask above it.
+    same = {name: asked[name] for name in ("p", "test_policy", "pixel_limit") if name in asked}
+    settings = dataclasses.replace(settings, **same)
     images, truths = records.Family(run_dir.family(split, "images")), truth(split)
     known = metrics.load(run_dir.evaluation(model))[model]
     drawn, pictures, shown = {}, [], set()

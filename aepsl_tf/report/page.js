@@ -190,14 +190,17 @@ function fillSteps() {
 }
 
 function fillSegmenters() {
-  const best = Math.max(...data.segmenters.filter((one) => one.ceiling).flatMap((one) => [one.plain, one.crf || 0]));
+  const highest = (one) => Math.max(one.plain, one.crf);
+  const ceilings = data.segmenters.filter((one) => one.ceiling && highest(one) > 0);
+  // Of a ceiling that was measured in the same way.
+  const best = ({ how }) => Math.max(0, ...ceilings.filter((one) => one.how === how).map(highest));
   const rows = data.segmenters.map((one) => {
     const made = row([one.ceiling ? `${one.title} (ceiling)` : one.title], [bar(one.plain), bar(one.crf)]);
     if (one.ceiling) made.className = "ceiling";
-    if (best > 0) made.append(make("td", {}, percent(Math.max(one.plain, one.crf || 0) / best)));
+    if (ceilings.length) made.append(make("td", {}, best(one) ? percent(highest(one) / best(one)) : "\u2013"));
     return made;
   });
-  const heads = ["segmenter", "mIoU", "with CRF", ...(best > 0 ? ["of the ceiling"] : [])];
+  const heads = ["segmenter", "mIoU", "with CRF", ...(ceilings.length ? ["of the ceiling"] : [])];
   if (rows.length) table(at("segmenter-table"), heads, rows);
   return rows.length > 0 || data.losses.some(({ title }) => title.includes("segmenters"));
 }

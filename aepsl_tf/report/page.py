@@ -9,7 +9,9 @@ import functools
 import json
 import pathlib
 import re
+import typing
 
+from aepsl_tf import config
 from aepsl_tf.evaluation import metrics, summary, verdict
 from aepsl_tf.files import write_atomic
 from aepsl_tf.models import model_dir
@@ -49,8 +51,10 @@ def of_run(run_dir):
     segmenters = [n for n in verdict.NAMES if n in trained]
     segmenters += sorted(set(trained) - set(segmenters))
     chosen = [int(key.split("_")[-1]) for key in current if key.startswith("choose_threshold/")]
-    evaluations = [n for name in segmenters for n in (name, f"{name}_gt")]
-    numbers = summary.of_run(current, results, masks, segmenters, sorted(chosen), evaluations)
+    evaluations = _evaluations(current, segmenters)
+    numbers = summary.of_run(
+        current, results, masks, segmenters, sorted(chosen), [one.name for one in evaluations]
+    )
     said, names = verdict.of_phases(numbers), run_dir.classes().all_names()
     pictures, left_out = gallery.read(run_dir.drawn)
     return {
@@ -62,8 +66,8 @@ def of_run(run_dir):
             for name, colour in zip(names, run_dir.classes().palette().tolist(), strict=False)],
         "steps": _steps(numbers, len(masks)),
         "losses": _losses(run_dir, current, segmenters),
-        "segmenters": _segmenters(numbers["model_miou"], segmenters),
-        "results": _results(results, segmenters, masks, names),
+        "segmenters": _segmenters(numbers["model_miou"], evaluations),
+        "results": _results(results, evaluations, masks, names),
         "gallery": [_embedded(picture, run_dir.drawn, names) for picture in _by_failure(pictures)],
         "left_out": left_out,
     }  # fmt: skip
@@ -91,6 +95,33 @@ def _masks(current):
     while f"mine_regions/step_{len(masks) + 1}" in current:
         masks.append(f"steps_1_to_{len(masks) + 1}")
     return masks
+
+
+class _Evaluation(typing.NamedTuple):
+    """An evaluation of a segmenter: what its numbers are called, and in words what they are of."""
+
+    model: str
+    name: str
+    how: str
+
+    @property
+    def title(self):
+        return verdict.NAMES.get(self.model, self.model) + self.how
+
+
+def _evaluations(current, segmenters):
+    """Of each segmenter its `_Evaluation`s, the plain one first."""
+    found = []
+    for key in current:
+        name, asked = key.removeprefix("evaluate/"), current[key]["config"]
+        if name == key or asked.get("what", "model") != "model" or asked["model"] not in segmenters:
+            continue
+        scales = asked.get("multi_scale", "1")
+        parts = {" with tags as scores": asked.get("with_tags"), " and mirrored": asked.get("flip"),
+                 f" at scales {scales}": config.scales(scales) != [1]}  # fmt: skip
+        how = "".join(part for part, is_so in parts.items() if is_so)
+        found.append(_Evaluation(asked["model"], name, how))
+    return sorted(found, key=lambda one: (segmenters.index(one.model), one.how))
 
 
 _STAGES = {
@@ -136,7 +167,7 @@ def _stage(key, entries):
         stage = "Pictures and tags"
     if stage:
         return (list(_STAGES.values()).index(stage), 0), stage
-    name = what.removesuffix("_gt")
+    name = entries[key]["config"]["model"] if phase == "evaluate" else what
     if phase in ("relabel", "supervised_masks"):  # belongs to the segmenter that is trained on it
         users = [user for user, entry in entries.items() if key in entry["inputs"]]
         name = next((u.split("/")[1] for u in users if u.startswith("train_segmenter/")), name)
@@ -171,27 +202,25 @@ def _losses(run_dir, current, segmenters):
     ]  # fmt: skip
 
 
-def _segmenters(miou, segmenters):
-    """[{"title", "plain", "crf", "ceiling"}] of those that were evaluated."""
-    titles = {n + tags: verdict.NAMES.get(n, n) + (" with tags as scores" if tags else "")
-              for n in segmenters for tags in ("", "_gt")}  # fmt: skip
+def _segmenters(miou, evaluations):
+    """[{"title", "how", "plain", "crf", "ceiling"}] of `_evaluations`."""
     return [
-        {"title": title, "plain": miou[name], "crf": miou.get(f"{name}_crf"),
-         "ceiling": name.startswith("supervised")}
-        for name, title in titles.items() if name in miou
+        {"title": one.title, "how": one.how, "plain": miou[one.name],
+         "crf": miou.get(f"{one.name}_crf"), "ceiling": one.model.startswith("supervised")}
+        for one in evaluations if one.name in miou
     ]  # fmt: skip
 
 
-def _results(results, segmenters, masks, names):
-    """[{"title", "miou", "iou" by class id, "confused"}]: segmenters, the last ones first; S."""
+def _results(results, evaluations, masks, names):
+    """[{"title", "miou", "iou" by class id, "confused"}]: segmenters, the last ones first, plain
+    before others; S.
+    """
     found = []
-    for name in reversed(segmenters):
-        title = verdict.NAMES.get(name, name)
-        for of in (name, f"{name}_gt"):
-            tags = "" if of == name else " with tags as scores"
-            for key, one in reversed(results(of).items()):
-                crf = " + CRF" if key.endswith("_crf") else ""
-                found.append((f"{title}{tags}{crf}", one))
+    models = list(dict.fromkeys(one.model for one in evaluations))
+    for one in sorted(evaluations, key=lambda one: -models.index(one.model)):
+        for name, crf in ((f"{one.name}_crf", " + CRF"), (one.name, "")):
+            if name in results(one.name):
+                found.append((f"{one.title}{crf}", results(one.name)[name]))
     found.sort(key=lambda pair: pair[0].startswith(verdict.NAMES["supervised"]))
     for step, name in reversed(list(enumerate(masks, start=1))):
         if one := results(f"masks_{name}").get(f"masks_{name}"):

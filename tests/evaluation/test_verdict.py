@@ -51,6 +51,42 @@ def test_what_went_wrong_is_said(change, sentence):
     assert sentence in "\n".join(verdict.sentences(GOOD | change))
 
 
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ((0.5, 0.4, 0.6), "to 0.600 (steps 1 to 3); not every step before found more"),
+        ((0.5, 0.4, 0.3), "erasing did not help S, 0.500 (step 1); after step 1 it mined more"),
+        ((None, 0.4, 0.6, 0.5), "from 0.400 (steps 1 to 2) to 0.600 (steps 1 to 3); after step 3"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_masks_is_what_their_numbers_say(values, sentence):
+    masks = {f"step_{step}": value for step, value in enumerate(values, start=1)}
+    [said] = verdict.sentences(NOTHING | {"mask_miou_void_wrong": masks})
+    assert sentence in said
+
+
+def test_what_looks_the_same_is_called_the_same():
+    masks = {"step_1": 0.68120, "step_2": 0.68124, "step_3": 0.68118, "step_4": 0.677}
+    miou = {"no_psl": 0.6, "psl": 0.60004, "psl_flip": 0.62, "psl_flip_crf": 0.63}
+    said = verdict.of_phases(NOTHING | {"mask_miou_void_wrong": masks, "model_miou": miou})
+    assert said == {
+        "make_masks/steps_1_to_1": "masks at 0.681",
+        "make_masks/steps_1_to_2": "masks stay at 0.681",
+        "make_masks/steps_1_to_3": "masks stay at 0.681",
+        "make_masks/steps_1_to_4": "step 4 over-erases: masks fall from 0.681 to 0.677",
+        "evaluate/no_psl": "mIoU 0.600",
+        "evaluate/psl": "mIoU 0.600; level with No PSL",
+        "evaluate/psl_flip": "mIoU 0.620; with CRF 0.630",
+    }
+
+
+def test_the_ceiling_is_not_what_the_run_made():
+    shares = {"psl": (0.2, 0.25), "supervised": (0.24, 0.25)}
+    assert verdict.sentences(NOTHING | {"object_share": shares}) == [
+        "Objects: PSL marks 20% of the pixels, the truth 25%."
+    ]
+
+
 def test_a_run_without_truth_or_segmenters_says_nothing():
     assert verdict.sentences(NOTHING) == []
     assert verdict.sentences(NOTHING | {"mask_miou_void_wrong": {"step_1": 0.3}}) == []

@@ -72,6 +72,30 @@ def test_an_output_folder_below_holds_no_input(photos):
     assert ids(str(photos / "masks"), output=str(photos / "masks")) == ["b"]
 
 
+def test_what_was_predicted_beside_the_pictures_is_no_input(photos):
+    (photos / "trip/b.png").write_bytes(b"")
+    (photos / inputs.MADE).write_text('{"trip/b.png": "b.jpg", "b_overlay.png": "b.jpg"}')
+    (photos / "b_overlay.png").write_bytes(b"")
+    output = str(photos)
+    assert ids(str(photos), True, output=output) == ["a", "b", "trip/a", "trip/far/c"]
+    assert ids(f"{photos}/trip/*", output=output) == ["a"]
+    assert ids(f"{photos}/b*", output=str(photos.parent)) == ["b", "b_overlay"]
+
+
+def test_brackets_and_spaces_in_the_names_of_folders(photos):
+    (photos / "trip").rename(photos / " trip [2020]")
+    assert ids(f"{photos}/ trip [2020]/*.jpg") == ["a"]
+    assert ids(f"{photos}/ trip [2020]/**/*") == ["a", "far/c"]
+    (photos / " trip [2020]").rename(photos / "trip ")
+    assert ids(f"{photos}/trip , {photos}/b.jpg") == ["a", "b"]
+    assert ids(f"{photos}/trip ") == ["a"]
+
+
+def test_a_pipe_is_no_picture(photos):
+    os.mkfifo(photos / "pipe.jpg")
+    assert ids(str(photos)) == ["a", "b"]
+
+
 def test_a_list_chooses_and_orders(photos, tmp_path):
     (tmp_path / "list.txt").write_text("trip/a\nb.jpg\n")
     assert ids(str(photos), True, str(tmp_path / "list.txt")) == ["trip/a", "b"]

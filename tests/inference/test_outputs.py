@@ -135,6 +135,35 @@ def test_what_is_of_all_pictures_keeps_those_of_earlier_predictions(tmp_path):
     assert found["annotations"][2]["bbox"] == [0, 1, 8, 5]
 
 
+def test_a_later_prediction_leaves_nothing_of_masks_that_are_gone(tmp_path):
+    path = predicted(tmp_path, ["a", "b"], with_coco=True, sheets=True)
+    before = (path / "contact_sheet_001.png").read_bytes()
+    predicted(tmp_path, ["a"], value=2)
+    found = json.loads((path / "coco.json").read_text())
+    assert [one["category_id"] for one in found["annotations"]] == [2, 1]
+    assert (path / "contact_sheet_001.png").read_bytes() != before
+    (path / "b.png").unlink(), (path / "coco.json").unlink()
+    predicted(tmp_path, ["a"])
+    assert {row[0] for row in rows_of(path)[1:]} == {"a"}  # as its mask is no more
+    assert not (path / "coco.json").exists()  # who took it away does not want it
+
+
+def test_what_is_made_of_a_picture_goes_with_its_mask(tmp_path):
+    pictures = [picture(tmp_path / "in", "a"), picture(tmp_path / "in", "b")]
+    path, archive = tmp_path / "out", tmp_path / "out" / voc_submission.ARCHIVE
+    full = wanted(scores=True, voc=True)
+    folder = outputs.Folder(str(path), pictures, full)
+    folder.begin()
+    folder.write({name: b"old" for id_ in "ab" for name in full.files(id_)})
+    archive.write_bytes(b"old")
+    folder = outputs.Folder(str(path), pictures[:1], wanted())
+    folder.begin()
+    assert (path / "a_scores.npz").exists()  # until there is another mask
+    folder.write({name: b"new" for name in wanted().files("a")})
+    there = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
+    assert there == {*full.files("b"), *wanted().files("a"), outputs.MADE}
+
+
 def test_areas_that_are_not_ours_are_left(tmp_path):
     path = predicted(tmp_path, ["a"])
     (path / "areas.csv").write_text("mine\n")
@@ -178,13 +207,23 @@ def test_names_that_look_like_others(tmp_path):
         predicted(tmp_path, ["x_overlay", "x"])
 
 
-@pytest.mark.parametrize("kind", ["a file for a folder", "a link to nothing", "a page"])
+@pytest.mark.parametrize(
+    "kind",
+    ["a file for a folder", "a folder for a file", "both", "a link to nothing", "a page"],
+)
 def test_an_output_that_cannot_be(tmp_path, kind):
     (tmp_path / "out").mkdir()
     ids = ["trip/a"]
     if kind == "a file for a folder":
         (tmp_path / "out/trip").write_text("mine")
         message = "trip is a file"
+    elif kind == "a folder for a file":
+        predicted(tmp_path, ["trip/a"])
+        (tmp_path / "out/trip/a.png").unlink()
+        (tmp_path / "out/trip/a.png").mkdir()
+        message = "trip/a.png is there already"
+    elif kind == "both":
+        ids, message = ["trip", "trip.png/a"], "trip.png would be both a mask and a folder"
     elif kind == "a page":
         ids, message = ["contact_sheet_001"], "contact_sheet_001.jpg and what is of all pictures"
     else:
@@ -194,6 +233,17 @@ def test_an_output_that_cannot_be(tmp_path, kind):
     with pytest.raises(InputError, match=message) as error:
         predicted(tmp_path, ids, sheets=True)
     assert "\n" not in str(error.value)
+
+
+def test_a_disk_that_is_full(tmp_path, monkeypatch):
+    def full(path, content):
+        if path.name != outputs.MADE:
+            raise OSError(28, "No space left on device")
+        path.write_text(content)
+
+    monkeypatch.setattr(outputs, "write_atomic", full)
+    with pytest.raises(InputError, match=r"a.png: cannot be written \(No space left on device\)$"):
+        predicted(tmp_path, ["a"])
 
 
 def test_a_mask_that_was_damaged_since_is_named(tmp_path):

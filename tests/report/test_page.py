@@ -7,8 +7,9 @@ import shutil
 import numpy as np
 
 from aepsl_tf import config
+from aepsl_tf.evaluation import metrics
 from aepsl_tf.files import sealed, write_atomic
-from aepsl_tf.phases import report
+from aepsl_tf.phases import evaluate, report
 from aepsl_tf.report import gallery, page
 from aepsl_tf.run_dir import RunDir
 
@@ -71,10 +72,31 @@ def test_a_class_has_its_own_iou_however_a_file_sorts_them():
     one = {"miou": 0.5, "iou": iou, "confusion": [[4, 1, 0], [0, 0, 0], [0, 2, 1]]}
     known = {"psl": {"psl": one}}
     shown = page._results(
-        lambda name: known.get(name, {}), ["psl"], [], ["background", "zebra", "ant"]
-    )
+        lambda name: known.get(name, {}), [page._Evaluation("psl", "psl", "")], [],
+        ["background", "zebra", "ant"],
+    )  # fmt: skip
     assert shown[0]["iou"] == [0.9, None, 0.1]
     assert shown[0]["confused"][0] == [2, 1, 2 / 3]
+
+
+def test_evaluations_over_views_stand_beside_the_plain_ones(run_copy, read):
+    """A share of the ceiling is one of a ceiling that was seen in the same way."""
+    changes = {"what": "model", "split": "val", "crf": False}
+    for model, views in (("psl", {"flip": True}), ("no_psl", {"multi_scale": "0.5,1"})):
+        evaluate.run(read(config.Evaluate, model=model, **changes, **views), run_copy)
+    found = page.of_run(run_copy)
+    rows = [(s["title"], s["how"]) for s in found["segmenters"]]
+    assert rows == [
+        ("No PSL", ""), ("No PSL at scales 0.5,1", " at scales 0.5,1"), ("PSL", ""),
+        ("PSL and mirrored", " and mirrored"), ("PSL++", ""),
+    ]  # fmt: skip
+    [numbers] = metrics.load(run_copy.evaluation("psl_flip")).values()
+    assert found["segmenters"][3]["plain"] == numbers["miou"]
+    shown = {result["title"]: result for result in found["results"]}
+    assert shown["PSL and mirrored"]["miou"] == numbers["miou"]
+    stage = next(s for s in found["flow"] if s["title"] == "Segmenter: PSL")
+    said = {p["key"]: p["said"] for p in stage["phases"]}
+    assert said["evaluate/psl_flip"] == f"mIoU {numbers['miou']:.3f}"
 
 
 def test_it_asks_for_nothing_else(finished):
@@ -131,6 +153,29 @@ def test_what_was_made_from_something_else_is_stale_and_counts_no_more(run_copy,
     stale = {p["key"] for stage in found["flow"] for p in stage["phases"] if p["stale"]}
     assert {"evaluate/psl", "relabel/relabelled", "train_segmenter/psl_plus_plus"} <= stale
     assert [s["title"] for s in found["segmenters"]] == ["No PSL"]
+
+
+def test_stale_masks_are_not_drawn(run_copy, read):
+    regions = run_copy.entry("mine_regions/step_2")["digest"]
+    edit_manifest(run_copy, lambda key, entry: None if key == "report" else entry | (
+        {"inputs": entry["inputs"] | {"mine_regions/step_2": f"not {regions}"}}
+        if key == "make_masks/steps_1_to_2" else {}))  # fmt: skip
+    found = report.Found.of(run_copy, "train")
+    assert found.step_masks == ("steps_1_to_1", None)
+    assert found.masks is None and found.model is None
+    assert "make_masks/steps_1_to_2" not in found.inputs()
+
+
+def test_examples_are_predicted_as_they_were_evaluated(run_copy, read):
+    """Or an IoU would stand beside another mask."""
+
+    def examples():
+        files = (run_copy.drawn / "figures").glob("*st.png")
+        return {path.name: path.read_bytes() for path in files}
+
+    before = examples()
+    report.run(read(config.Report, test_policy="none", p=0.0), RunDir(run_copy.root, restart=True))
+    assert len(before) == 2 and examples() == before
 
 
 # --------------------------------------------------------------------------- what is not there
