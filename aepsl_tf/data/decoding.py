@@ -172,7 +172,7 @@ _KNOWN = (b"IHDR", b"IDAT", b"IEND", b"PLTE", b"tRNS", b"pHYs", b"gAMA", b"sRGB"
           b"sBIT", b"bKGD", b"tIME", b"tEXt", b"zTXt", b"iTXt", b"eXIf")  # fmt: skip
 _TEXTS = b"tEXt", b"zTXt", b"iTXt"
 _XMP = b"XML:com.adobe.xmp"
-_HIDING = b"exif", b"Raw profile type exif", b"transparency", b"bbox"
+_HIDING = b"exif", b"Raw profile type exif", b"xmp", b"transparency", b"bbox"
 """Names of texts that Pillow takes for what they say."""
 
 
