@@ -159,7 +159,14 @@ def clock(seconds):
 
 
 def _tell(line):
-    print(line, file=sys.stderr, flush=True)
+    if sys.stderr is not None:  # else it would go to standard output
+        print(line, file=sys.stderr, flush=True)
+
+
+def _can_show():
+    """Whether standard error is a terminal that can move its cursor."""
+    dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return sys.stderr is not None and sys.stderr.isatty() and not dumb
 
 
 class _Screen:
@@ -179,7 +186,7 @@ class _Screen:
 
     def open(self, bar):
         self.bars.append(bar)
-        if not self._live and sys.stderr.isatty():
+        if not self._live and _can_show():
             self._start()
 
     def close(self, bar):
@@ -202,7 +209,12 @@ class _Screen:
 
         # A descriptor of its own: while TensorFlow tries something, that of standard error leads
         # elsewhere (`quiet`).
-        file = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+        file = os.fdopen(
+            os.dup(sys.stderr.fileno()),
+            "w",
+            encoding=sys.stderr.encoding,
+            errors="backslashreplace",
+        )
         console = rich.console.Console(file=file, markup=False, emoji=False, highlight=False)
         self._live = rich.live.Live(
             console=console, get_renderable=self._rows, refresh_per_second=4,

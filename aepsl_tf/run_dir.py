@@ -120,6 +120,11 @@ class _Wanted:
         }
         return cls(config.identity() | reads | files, inputs, config.defaults(), config.unsettled())
 
+    def settled(self, values):
+        """The same, with values of unsettled fields."""
+        unsettled = {k: v for k, v in self.unsettled.items() if k not in values}
+        return dataclasses.replace(self, config=self.config | values, unsettled=unsettled)
+
     def to_json(self):
         config = {k: v.to_json() if isinstance(v, Content) else v for k, v in self.config.items()}
         return {"config": config, "inputs": self.inputs}
@@ -436,8 +441,8 @@ class RunDir:
             them: those that are not there any more are taken to be what they were.
           choose: of a config with fields that may be auto; `choose(field, config) -> (value, why)`
             for one that is, those before it being settled; asked once a run: what was begun,
-            finished or chosen for another phase of this run stays. `work` is called with the
-            settled settings too, `work(partial, config)`.
+            finished or chosen for another phase of this run stays, and what another of this kind
+            was made with. `work` is called with the settled settings too, `work(partial, config)`.
 
         Returns:
           The facts.
@@ -462,7 +467,9 @@ class RunDir:
                 if renewed != done:
                     self._record(key, renewed)
                 return done["facts"]
-            if taken := self._take(key, wanted, output):
+            choices = self._choices(key, wanted)
+            values = {name: value for name, (value, _) in choices.items()}
+            if taken := self._take(key, wanted.settled(values), output):
                 return taken["facts"]
             partial, begun = _beside(output)
             partial.parent.mkdir(parents=True, exist_ok=True)
@@ -471,7 +478,9 @@ class RunDir:
             if before is None or self._differs(key, before, wanted, "begun"):
                 before = None
                 _remove(partial)
-            source = wanted.renewed(before) if before else self._settled(wanted, config, choose)
+            source = (
+                wanted.renewed(before) if before else self._settled(wanted, choices, config, choose)
+            )
             write_atomic(begun, sealed(source))
             if not output.suffix:
                 partial.mkdir(exist_ok=True)
@@ -495,13 +504,28 @@ class RunDir:
             logging.info("%s: finished in %.0f s → %s", key, entry["seconds"], output)
             return facts
 
-    def _settled(self, wanted, config, choose):
+    def _choices(self, key, wanted):
+        """Field that is auto → (its value, why) in this run: as it was chosen for another phase or
+        else, for it was chosen nowhere, as another phase of this kind was made.
+        """
+        others = {k: e for k, e in self.manifest().items() if k != key}
+        kind = [e for k, e in others.items() if k.split("/")[0] == key.split("/")[0]]
+        found = {}
+        for name, values in wanted.unsettled.items():
+            chosen = [e for e in others.values() if name in e.get("chosen", {})]
+            for entry in chosen + kind:
+                value = (wanted.defaults | entry["config"])[name]
+                if value in values:
+                    why = entry.get("chosen", {}).get(name, "as this run began")
+                    found.setdefault(name, (value, why))
+        return found
+
+    def _settled(self, wanted, choices, config, choose):
         """The record of a phase that begins: `wanted`, a value in the place of every auto."""
         source = wanted.to_json()
         for name in wanted.unsettled:
-            others = (e for e in self.manifest().values() if name in e.get("chosen", {}))
-            if before := next(others, None):
-                value, why = before["config"][name], before["chosen"][name]
+            if name in choices:
+                value, why = choices[name]
                 logging.info("--%s=auto: %s, as this run began", name, value)
             else:
                 value, why = choose(name, config)

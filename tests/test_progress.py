@@ -118,12 +118,13 @@ sys.stderr.write("after\\n")
 """
 
 
-def on_a_terminal(program):
+def on_a_terminal(program, **environment):
     """(what a program shows on a terminal of 100 columns, what it writes to standard output)."""
+    terminal = {"TERM": "xterm", "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs,
-        env=os.environ | {"TERM": "xterm", "COLUMNS": "100", "PYTHONPATH": str(ROOT)},
+        env=os.environ | terminal | environment,
     )  # fmt: skip
     os.close(theirs)
     shown = b""
@@ -154,6 +155,36 @@ def test_a_terminal_gets_bars_and_standard_output_gets_none():
     )
     assert "a word of warning" in last  # on a line of its own
     assert shown.rstrip().endswith("after") and "\x1b[?25h" in shown  # the cursor is back
+
+
+SHORT = """
+from aepsl_tf.progress import progress
+with progress(2, "δ of step 1") as bar:
+    bar.update(2)
+print("a result")
+"""
+
+
+def test_a_terminal_of_another_encoding_gets_what_it_can_show():
+    ascii_ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    shown, results = on_a_terminal(SHORT.replace("δ", "\\u03b4"), **ascii_)
+    assert "\\u03b4 of step 1: 2 of 2 images" in shown and results == "a result\n"
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines():
+    shown, _ = on_a_terminal(
+        "from aepsl_tf import progress\nprogress.EVERY = 0" + SHORT, TERM="dumb"
+    )
+    lines = [line.partition(",")[0] for line in shown.splitlines()]
+    assert lines == 2 * ["δ of step 1: 2 of 2 images"]
+
+
+def test_without_standard_error_nothing_is_shown():
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$0" "$@" 2>&-', sys.executable, "-c", SHORT],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "a result\n")
 
 
 def test_no_bar_costs_a_look_that_nobody_takes():

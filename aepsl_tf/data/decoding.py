@@ -6,6 +6,7 @@ bit, is decoded here; all else is refused by name. Checksums of PNGs are not loo
 
 import typing
 
+import numpy as np
 import tensorflow as tf
 
 from aepsl_tf.data import transforms
@@ -148,7 +149,7 @@ def _look_at_jpeg(data):
         after = place + tf.where(kind == 0xFFFF, 1, tf.where(alone, 2, 2 + length))
         behind = markers[tf.minimum(tf.searchsorted(markers, [after])[0], tf.size(markers) - 1)]
         after = tf.where(kind == _code(_SCAN), behind, after)
-        return kind, place + 4, length - 2, tf.where(kind < 0xFF00, tf.size(data), after)
+        return kind, place + 4, length - 2, tf.where(kind <= 0xFF00, tf.size(data), after)
 
     segments, whole = _segments(segment, data, 2, _END)
     scans = tf.concat([segments[:, 0] == _code(_SCAN), [True]], 0)
@@ -169,7 +170,10 @@ def _look_at_jpeg(data):
 
 _KNOWN = (b"IHDR", b"IDAT", b"IEND", b"PLTE", b"tRNS", b"pHYs", b"gAMA", b"sRGB", b"cHRM", b"iCCP",
           b"sBIT", b"bKGD", b"tIME", b"tEXt", b"zTXt", b"iTXt", b"eXIf")  # fmt: skip
-_XMP = b"XML:com.adobe.xmp\0"
+_TEXTS = b"tEXt", b"zTXt", b"iTXt"
+_XMP = b"XML:com.adobe.xmp"
+_HIDING = b"exif", b"Raw profile type exif", b"xmp", b"transparency", b"bbox"
+"""Names of texts that Pillow takes for what they say."""
 
 
 def _png_chunk(data, place):
@@ -180,21 +184,41 @@ def _png_chunk(data, place):
 def _look_at_png(data):
     chunks, whole = _segments(_png_chunk, data, 8, b"IEND")
     depth, color = _number(data, 24, 1), _number(data, 25, 1)
-    xmp = _of(chunks, b"iTXt", data, _XMP)
-    hidden = _of(chunks, b"iTXt", data, _XMP + b"\1")
-    for kind in (b"tEXt", b"zTXt"):
-        for key in (_XMP, b"Raw profile type exif\0"):
-            hidden = tf.concat([hidden, _of(chunks, kind, data, key)], 0)
+    texts = tf.boolean_mask(chunks, _is_any(chunks[:, 0], [_code(kind) for kind in _TEXTS]))
+    hidden = tf.concat([_named(texts, data, name) for name in _HIDING], 0)
+    xmp = _named(texts, data, _XMP)
+    usual = (xmp[:, 0] == _code(b"iTXt")) & _says(data, xmp[:, 1] + len(_XMP), bytes(5))
     reason = _first(
         _if(~whole, "it is cut off or damaged: its end is not there"),
         _if(~tf.reduce_all(_is_any(chunks[:, 0], [_code(kind) for kind in _KNOWN])),
             f"a PNG of unusual chunks, an animated one perhaps, which is not served; {_CONVERT}"),
-        _if(tf.size(hidden) > 0, f"its EXIF or XMP is in an unusual place; {_CONVERT}"),
+        _if((tf.size(hidden) > 0) | (tf.size(usual) > 1) | ~tf.reduce_all(usual),
+            f"its EXIF or XMP is in an unusual place; {_CONVERT}"),
         _if(_has(chunks, b"tRNS") & (color != 3) & (depth != 8),
             f"a transparent colour of other than 8 bits, which is not served; {_CONVERT}"),
+        _if(_has(chunks, b"tRNS") & ~_is_transparent(chunks, color),
+            f"its transparent colours are in an unusual place or number; {_CONVERT}"),
     )  # fmt: skip
     area = tf.stack([_number(data, 20, 4), _number(data, 16, 4)])
     return _Look(reason, area, _span(_of(chunks, b"eXIf")), _span(xmp))
+
+
+def _named(texts, data, name):
+    """Those texts of a PNG that have a name."""
+    place, length = texts[:, 1], texts[:, 2]
+    ends = (length == len(name)) | (_number(data, place + len(name), 1) == 0)
+    return tf.boolean_mask(texts, _says(data, place, name) & ends)
+
+
+def _is_transparent(chunks, color):
+    """Whether a PNG's tRNS is one that all decoders heed."""
+    holes, palette = _of(chunks, b"tRNS"), _span(_of(chunks, b"PLTE"))
+    place, length = tf.unstack(_span(holes))
+    most = tf.gather([2, 0, 6, palette[1] // 3, 0, 0, 0], tf.minimum(color, 6))
+    least = tf.where(color == 3, 1, most)
+    pixels = tf.reduce_min(_of(chunks, b"IDAT")[:, 1])
+    fits = (length >= least) & (length <= most) & (palette[0] < place) & (place < pixels)
+    return fits & (tf.shape(holes)[0] == 1)
 
 
 def _webp_chunk(data, place):
@@ -203,8 +227,9 @@ def _webp_chunk(data, place):
 
 
 def _look_at_webp(data):
-    chunks, _ = _segments(_webp_chunk, data, 12, b"")
     end = 8 + _number(data, 4, 4, little=True)
+    inside = tf.concat([data[: tf.clip_by_value(end, 0, _size(data))], data[-64:]], 0)
+    chunks, _ = _segments(_webp_chunk, inside, 12, b"")
     first, body = _number(data, 12, 4), 20
     # Bits of the lossless header: width − 1 and height − 1, 14 each.
     packed = _number(data, body + 1, 4, little=True)
@@ -215,12 +240,23 @@ def _look_at_webp(data):
     else:
         area = tf.stack([_number(data, body + 8, 2, True), _number(data, body + 6, 2, True)])
         area %= 2**14
+    flags = tf.where(first == _code(b"VP8X"), _number(data, body, 1), 0)
+
+    def flagged(kind, flag):
+        """The first of a kind, as its header announces it; others count for nothing."""
+        return _span(_of(chunks, kind)[:1]) * tf.cast(flags & flag > 0, tf.int32)
+
+    alpha, pictures = _has(chunks, b"ALPH"), [_code(b"VP8 "), _code(b"VP8L")]
+    pictures = tf.reduce_sum(tf.cast(_is_any(chunks[:, 0], pictures), tf.int32))
+    whole = (end >= 20) & (end <= _size(data)) & (_number(data, 8, 4) == _code(b"WEBP"))
+    whole &= tf.reduce_all(chunks[:, 1] + chunks[:, 2] <= end)
     reason = _first(
-        _if((end > _size(data)) | (end < 20) | (_number(data, 8, 4) != _code(b"WEBP")),
-            "it is cut off or damaged"),
+        _if(~whole, "it is cut off or damaged"),
         _if(_has(chunks, b"ANIM"), f"an animated WebP, which is not served; {_CONVERT}"),
+        _if((pictures != 1) | (alpha & (flags & 16 == 0)),
+            f"a WebP of unusual chunks, which is not served; {_CONVERT}"),
     )  # fmt: skip
-    return _Look(reason, area, _span(_of(chunks, b"EXIF")), _span(_of(chunks, b"XMP ")))
+    return _Look(reason, area, flagged(b"EXIF", 8), flagged(b"XMP ", 4))
 
 
 def _look_at_bmp(data):
@@ -229,6 +265,10 @@ def _look_at_bmp(data):
     reason = _if(~plain, f"a BMP of other than 24 plain bits, which is not served; {_CONVERT}")
     area = tf.stack([tf.abs(_number(data, 22, 4, True)), _number(data, 18, 4, True)])
     return _Look(reason, area, tf.zeros_like(area), tf.zeros_like(area))
+
+
+_UNITS = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 0])
+"""Bytes of a value of EXIF by its type; 0 of types that Pillow does not know."""
 
 
 def _orientation(encoded, data, look):
@@ -246,13 +286,19 @@ def _orientation(encoded, data, look):
 
     directory = start + number(start + 4, 4)
     entries = directory + 2 + 12 * tf.range(number(directory, 2))
-    entries = tf.boolean_mask(entries, number(entries, 2) == 0x0112)
     header = _says(data, start, b"II*\0") | _says(data, start, b"MM\0*")
     fits = (directory > start) & (directory + 2 + 12 * number(directory, 2) <= stop)
-    usual = tf.reduce_all((number(entries + 2, 2) == 3) & (number(entries + 4, 4) == 1))
+    turns = tf.boolean_mask(entries, number(entries, 2) == 0x0112)
+    usual = tf.reduce_all((number(turns + 2, 2) == 3) & (number(turns + 4, 4) == 1))
+    usual &= tf.size(turns) <= 1
+    # Pillow reads no further than to an entry whose content lies beyond the end.
+    before = tf.boolean_mask(entries, entries < tf.concat([turns, [directory]], 0)[0])
+    count, content = (_unsigned(number(before + at, 4)) for at in (4, 8))
+    size = count * tf.gather(_UNITS, tf.minimum(number(before + 2, 2), len(_UNITS) - 1))
+    fits &= tf.reduce_all((size <= 4) | (content + size <= tf.cast(stop - start, tf.int64)))
     wrong = _if((length > 0) & ~(header & fits & usual), f"its EXIF is damaged or odd; {_CONVERT}")
-    given = tf.concat([[_of_xmp(encoded, look.xmp)], number(entries + 8, 2)], 0)[-1]
-    turned = tf.where((length > 0) & (tf.size(entries) > 0), given, _of_xmp(encoded, look.xmp))
+    given = tf.concat([[_of_xmp(encoded, look.xmp)], number(turns + 8, 2)], 0)[-1]
+    turned = tf.where((length > 0) & (tf.size(turns) > 0), given, _of_xmp(encoded, look.xmp))
     return wrong, tf.where((turned >= 1) & (turned <= 8), turned, 1)
 
 
@@ -321,6 +367,11 @@ def _number(data, place, size, little=False):
         byte = tf.gather(data, tf.clip_by_value(place + index, 0, tf.size(data) - 1))
         number |= tf.bitwise.left_shift(tf.cast(byte, tf.int32), shift)
     return number
+
+
+def _unsigned(number):
+    """A number of 4 bytes, int64."""
+    return tf.cast(tf.bitcast(number, tf.uint32), tf.int64)
 
 
 def _says(data, place, text):

@@ -71,6 +71,48 @@ def exif(turned, order="<", kind=3):
     return b"Exif\0\0" + head + first + second + bytes(4)
 
 
+def directory(*entries, tail=b""):
+    """EXIF of entries (tag, type, count, value or place)."""
+    rows = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + rows + bytes(4) + tail
+
+
+def with_segments(*bodies):
+    """A JPEG that begins with these APP1."""
+    segments = (b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body for body in bodies)
+    whole = saved(smooth("RGB"), "JPEG")
+    return whole[:2] + b"".join(segments) + whole[2:]
+
+
+def webp(*chunks):
+    body = b"".join(k + struct.pack("<I", len(b)) + b + bytes(len(b) % 2) for k, b in chunks)
+    return b"RIFF" + struct.pack("<I", 4 + len(body)) + b"WEBP" + body
+
+
+def within(file, less):
+    """A WebP that ends before its last bytes, which are there."""
+    return file[:4] + struct.pack("<I", len(file) - 8 - less) + file[8:]
+
+
+def of_webp(flags):
+    """(an extended header, the picture's chunk)."""
+    sides = struct.pack("<I", WIDTH - 1)[:3] + struct.pack("<I", HEIGHT - 1)[:3]
+    plain = saved(smooth("RGB"), "WEBP")
+    return (b"VP8X", bytes([flags, 0, 0, 0]) + sides), (b"VP8 ", plain[20:])
+
+
+def with_holes(color, *holes, palette=16, last=False):
+    """A PNG of 4 or 8 bits with tRNS, before the palette if it is `last`."""
+    depth, plte = (4, [chunk(b"PLTE", RNG.bytes(3 * palette))]) if color == 3 else (8, [])
+    channels = {0: 1, 2: 3, 3: 1}[color]
+    row = -(-WIDTH * depth * channels // 8)
+    rows = zlib.compress(b"".join(bytes(1 + row) for _ in range(HEIGHT)))
+    holes = [chunk(b"tRNS", hole) for hole in holes]
+    parts = [chunk(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, depth, color, 0, 0, 0)),
+             *(holes + plte if last else plte + holes), chunk(b"IDAT", rows)]  # fmt: skip
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND")
+
+
 def xmp(turned):
     return b'<rdf:Description xmlns:tiff="ns" tiff:Orientation="%d"/>' % turned
 
@@ -117,6 +159,26 @@ def the_same():
                   f"PNG, XMP {turned}": png(8, 2, itxt),
                   f"WebP, XMP {turned}": saved(rgb, "WEBP", xmp=xmp(turned))}  # fmt: skip
     files["JPEG, EXIF before XMP"] = saved(rgb, "JPEG", exif=exif(6), xmp=xmp(3))
+    maker, turn = (0x010F, 2, 6, 38), (0x0112, 3, 1, 6)
+    header, picture = of_webp(0)
+    announced, _ = of_webp(8)
+    upside, turned = ((b"EXIF", directory((0x0112, 3, 1, n))) for n in (3, 6))
+    files |= {
+        "JPEG, a maker behind the directory": with_segments(
+            b"Exif\0\0" + directory(maker, turn, tail=b"maker\0")),
+        "JPEG, what follows the turn is cut": with_segments(
+            b"Exif\0\0" + directory(turn, (0x0131, 2, 9, 5000))),
+        "JPEG, a type that nobody knows": with_segments(
+            b"Exif\0\0" + directory((0x010F, 99, 9, 5000), turn)),
+        "WebP, EXIF": webp(announced, picture, turned),
+        "WebP, EXIF twice": webp(announced, picture, turned, upside),
+        "WebP, EXIF unannounced": webp(header, picture, turned),
+        "WebP, EXIF of no extended one": webp(picture, turned),
+        "WebP, EXIF behind the end": webp(announced, picture) + webp(turned)[12:],
+        "PNG, palette and holes": with_holes(3, bytes(range(0, 160, 10))),
+        "PNG, palette and few holes": with_holes(3, bytes([0, 90, 0])),
+        "PNG, a text of EXIF's parts": png(8, 2, chunk(b"tEXt", b"exif:Make\0x")),
+    }  # fmt: skip
     return files
 
 
@@ -148,6 +210,53 @@ def refused():
         name = f"{kind} {', '.join(options)}, too large"
         files[name] = saved(large, kind, **options), "more than 10000 pixels"
     return files
+
+
+def misleading():
+    """Files that Pillow and TensorFlow take for different pictures."""
+    maker, turn = (0x010F, 2, 7, 38), (0x0112, 3, 1, 6)
+    header, picture = of_webp(0)
+    turned, name = directory(turn), b"XML:com.adobe.xmp"
+    alpha = saved(smooth("RGBA"), "WEBP")
+    last = png(8, 0)[:-12]
+    files = {
+        "EXIF that turns twice": with_segments(b"Exif\0\0" + directory(turn, (0x0112, 3, 1, 3))),
+        "EXIF cut before the turn": with_segments(
+            b"Exif\0\0" + directory(maker, turn, tail=b"maker\0")),
+        "EXIF of a far place": with_segments(b"Exif\0\0" + directory((0x10F, 4, 2**31, 9), turn)),
+        "EXIF within no segment": with_segments(b"Exif\0\0" + turned).replace(
+            b"\xff\xe1", b"\xff\0" + struct.pack(">H", len(turned) + 12) + b"\xff\xe1", 1),
+        "a text exif": png(8, 2, chunk(b"tEXt", b"exif\0" + turned)),
+        "no text exif": png(8, 2, chunk(b"eXIf", turned), chunk(b"tEXt", b"exif")),
+        "a text transparency": png(8, 2, chunk(b"tEXt", b"transparency\0x")),
+        "a text xmp": png(8, 2, chunk(b"iTXt", name + b"\0\0\0\0\0\xe9" + xmp(6)),
+                          chunk(b"iTXt", b"xmp\0\0\0\0\0x")),
+        "an international profile": png(8, 2, chunk(
+            b"iTXt", b"Raw profile type exif\0\0\0\0\0\nexif\n26\n" + turned.hex().encode())),
+        "XMP packed oddly": png(8, 2, chunk(b"iTXt", name + b"\0\2\0\0\0" + xmp(6))),
+        "XMP of no language": png(8, 2, chunk(b"iTXt", name + b"\0\0\0" + xmp(6))),
+        "XMP in the language": png(8, 2, chunk(b"iTXt", name + b"\0\0\0" + xmp(6) + b"\0\0")),
+        "XMP twice": png(8, 2, *(chunk(b"iTXt", name + b"\0\0\0\0\0" + more)
+                                 for more in (xmp(6), b"\xff" + xmp(3)))),
+        "holes before the palette": with_holes(3, bytes(16), last=True),
+        "more holes than colours": with_holes(3, bytes(9), palette=7),
+        "a number of no hole": with_holes(3, b""),
+        "two lists of holes": with_holes(3, bytes(16), bytes([9] * 16)),
+        "a hole of three bytes": with_holes(0, bytes(3)),
+        "a hole behind the pixels": last + chunk(b"tRNS", b"\0\x50") + chunk(b"IEND"),
+        "alpha unannounced": alpha[:20] + b"\0" + alpha[21:],
+        "two pictures": webp(header, picture, picture),
+        "half a chunk": within(webp(of_webp(8)[0], picture, (b"EXIF", turned)), 10),
+    }  # fmt: skip
+    return files
+
+
+def test_what_would_be_seen_otherwise_is_refused(decode):
+    for name, data in misleading().items():
+        with pytest.raises(tf.errors.InvalidArgumentError) as found:
+            decode(data, name)
+            pytest.fail(name)
+        assert f"{name}: " in found.value.message, name
 
 
 def test_the_pixels_are_those_that_predict_sees(decode):

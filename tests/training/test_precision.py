@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from aepsl_tf import config
+from aepsl_tf.classes import ClassSet
 from aepsl_tf.errors import InputError
 from aepsl_tf.models import backbones, model_dir
 from aepsl_tf.phases import train_classifier, train_segmenter
@@ -130,8 +131,10 @@ class Phase:
     def __init__(self, root):
         self.root, self.seen = root, []
 
-    def __call__(self, wanted, choose=None, key="train_classifier/step_1", die=False, worker=0):
-        run_dir = RunDir(self.root, worker=worker)
+    def __call__(
+        self, wanted, choose=None, key="train_classifier/step_1", die=False, worker=0, share=""
+    ):
+        run_dir = RunDir(self.root, worker=worker, share=share)
 
         def work(partial, settings):
             self.seen.append(settings.precision)
@@ -170,6 +173,48 @@ def test_a_run_chooses_once(phase):
     entry = phase("auto", key="train_classifier/step_2")
     assert entry["config"]["precision"] == BF16 and "chosen" in entry
     assert phase.seen == [BF16, BF16]
+
+
+@pytest.mark.parametrize("given", ["float32", BF16])
+def test_a_run_goes_on_as_it_began_before_there_was_auto(given, phase):
+    phase(given)
+    entry = phase("auto", key="train_classifier/step_2")
+    assert entry["config"]["precision"] == given and "chosen" in entry
+
+
+def test_one_network_s_precision_is_not_the_other_s(phase):
+    phase("float32")
+    entry = phase("auto", choose=BF16, key="train_segmenter/psl")
+    assert entry["config"]["precision"] == BF16
+
+
+def test_an_older_manifest_had_the_default(phase):
+    phase("float32")
+    run_dir = RunDir(phase.root)
+    entry = run_dir.entry("train_classifier/step_1")
+    del entry["config"]["precision"]
+    run_dir._record("train_classifier/step_1", entry)
+    assert phase("auto", key="train_classifier/step_2")["config"]["precision"] == "float32"
+
+
+def test_nothing_is_taken_from_a_run_that_chose_otherwise(tmp_path):
+    ours, theirs = Phase(tmp_path / "ours"), Phase(tmp_path / "theirs")
+    RunDir(theirs.root).fix_classes(ClassSet(("cat",), ((9, 9, 9),), (False,)))
+    theirs("auto", choose="float32", share=tmp_path)
+    theirs("auto", key="train_classifier/step_2", share=tmp_path)
+    ours("auto", choose=BF16)
+    ours("auto", key="train_classifier/step_2", share=tmp_path)
+    assert ours.seen == [BF16, BF16]
+
+
+def test_who_takes_the_first_takes_the_choice_too(tmp_path):
+    ours, theirs = Phase(tmp_path / "ours"), Phase(tmp_path / "theirs")
+    RunDir(theirs.root).fix_classes(ClassSet(("cat",), ((9, 9, 9),), (False,)))
+    theirs("auto", choose=BF16, share=tmp_path)
+    entry = ours("auto", share=tmp_path)
+    assert entry["config"]["precision"] == BF16 and entry["chosen"]
+    assert ours("auto", key="train_classifier/step_2", share=tmp_path)["config"] == entry["config"]
+    assert ours.seen == [BF16]
 
 
 @pytest.mark.parametrize("given", ["float32", BF16])
@@ -215,6 +260,8 @@ def test_a_finished_classifier_is_not_trained_again(run_copy, read, fake):
 
 def test_the_network_has_the_chosen_precision(run_copy, read, fake):
     asked = fake(1.0, 0.1)
+    for key in [key for key in run_copy.manifest() if key.startswith("train_segmenter/")]:
+        run_copy.forget(key)  # whose float32 would stay
     settings = read(config.TrainSegmenter, name="tried", precision="auto", psl="none")
     train_segmenter.run(settings, run_copy, 1)
     assert asked == ["vgg16_small"]
