@@ -46,6 +46,9 @@ def main():
         print("usage: aepsl COMMAND --flag=value …   (aepsl COMMAND --help: its flags)\n")
         for command in COMMANDS:
             print(f"  {command:17} {' '.join(summary(command).split())}")
+        from aepsl_tf import config_flags
+
+        print(f"\n--flagfile=FILE stands for the flags in it: {config_flags.shipped()}")
         return
     near = difflib.get_close_matches(name, COMMANDS, 1, 0.4)
     hint = f"did you mean {near[0]}?" if near else "aepsl alone lists them"

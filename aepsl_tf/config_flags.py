@@ -143,16 +143,30 @@ def _show_first(cls):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
 
+def shipped():
+    """The flagfiles that the project brings, in words."""
+    names = " ".join(f"flags/{path.name}" for path in sorted(SHIPPED.glob("*.flags")))
+    return f"the project brings {names} (to read in {SHIPPED})"
+
+
 def expanded(arguments):
     """Arguments with every --flagfile=FILE replaced by its lines.
 
     Where there is no folder `flags`, `flags/NAME` is the project's own.
+
+    Raises:
+      InputError: there is no such file, or it is no text.
     """
+    arguments = iter(arguments)
     for argument in arguments:
         name, equals, value = argument.partition("=")
+        if name in ("--flagfile", "-flagfile") and not equals:
+            equals, value = "=", next(arguments, "")
         if value.startswith("flags/") and not os.path.exists(value):
             value = str(SHIPPED / value.removeprefix("flags/"))
-        if name.lstrip("-") == "flagfile" and os.path.isfile(value):
+        if name.lstrip("-") == "flagfile":
+            if not os.path.isfile(value):
+                raise InputError(f"--flagfile={value}: no such file; {shipped()}")
             lines = (line.strip() for line in read_text(value).split("\n"))
             yield from expanded(line for line in lines if line and not line.startswith(("#", "//")))
         else:
@@ -180,7 +194,11 @@ def run_app(main, cls=config.Config):
             print(f"error: {error}", file=sys.stderr)
             sys.exit(1)
 
-    app.run(guarded, argv=list(expanded(sys.argv)))
+    try:
+        argv = list(expanded(sys.argv))
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    app.run(guarded, argv=argv)
 
 
 def run_phase(cls, run):

@@ -9,6 +9,7 @@ Reads images and tags alone, no ground truth. Prints tables and advice, and writ
 import collections
 import io
 import itertools
+import re
 
 import numpy as np
 from PIL import Image
@@ -157,13 +158,24 @@ def _twins(train, val):
     return [list(pair) for pair in twins]
 
 
+def _is_joined(name, tags):
+    """Whether a tag is made of others, as in a list that parts them by spaces."""
+    parts = re.split(r"[\s/+&]+", name)
+    return len(parts) > 1 and all(part in tags for part in parts)
+
+
 def advice(summary, train_split):
     """Sentences that say what to do."""
     said = []
     counts = summary["splits"].get(train_split)
     if counts:
+        joined = [name for name in counts["tags"] if _is_joined(name, counts["tags"])]
         never = [name for name, count in counts["tags"].items() if count == 0]
         few = {name: n for name, n in counts["tags"].items() if 0 < n < FEW}
+        if joined:
+            said.append(
+                f"Tags that look like several in one: {_listed(joined)}: part them by a semicolon."
+            )
         if counts["untagged"]:
             said.append(
                 f"{counts['untagged']} pictures have no tag: --untagged says what they are."

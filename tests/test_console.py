@@ -10,6 +10,7 @@ import pytest
 
 from aepsl_tf import __main__ as console
 from aepsl_tf import config, config_flags, status
+from aepsl_tf.errors import InputError
 from aepsl_tf.phases import make_masks
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -37,6 +38,7 @@ def test_alone_it_lists_them():
     lines = dict(line.split(None, 1) for line in done.stdout.split("\n\n")[1].strip().split("\n"))
     assert list(lines) == list(console.COMMANDS)
     assert lines["train_classifier"] == "Trains M_t (Algorithm 1, line 2)."
+    assert "flags/own_pictures.flags" in done.stdout.split("\n\n")[2]
 
 
 def test_a_name_that_is_nearly_right():
@@ -54,6 +56,12 @@ def test_help_shows_a_phase_s_own_flags_and_its_own_defaults():
     assert "learning_rate" not in shown
 
 
+def test_a_flagfile_that_is_not_there_is_one_line():
+    done = aepsl("status", "--flagfile=none.flags")
+    assert done.returncode == 1 and done.stderr.startswith("error: --flagfile=none.flags: no such")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_misspelt_flag_gets_the_nearest_name():
     done = aepsl("make_masks", "--merge_stepz=1")
     assert done.returncode == 1 and "Did you mean: merge_steps ?" in done.stderr
@@ -66,6 +74,9 @@ def test_flagfiles_are_read_from_anywhere(tmp_path, monkeypatch):
     assert found[0] == "x" and found[-1] == "--p=0" and "--freeze_through=pool5a" in found
     (lists,) = (argument for argument in found if argument.startswith("--lists_dir="))
     assert pathlib.Path(lists.partition("=")[2], "animals_val.txt").exists()
+    assert list(config_flags.expanded(["--flagfile", "flags/demo.flags", "--p=0"]))[-1] == "--p=0"
+    with pytest.raises(InputError, match=r"=.*/demo.flag: no such file; .* flags/demo.flags "):
+        list(config_flags.expanded(["x", "--flagfile=flags/demo.flag"]))
     (tmp_path / "flags").mkdir()
     (tmp_path / "flags/demo.flags").write_text("# mine\n\n--p=0.5\n")
     assert list(config_flags.expanded(["--flagfile=flags/demo.flags"])) == ["--p=0.5"]

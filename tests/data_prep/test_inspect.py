@@ -66,6 +66,15 @@ def test_counts_and_advice(photos, capsys):
     assert {p.name for p in (run.root / "inspect").glob("*.png")} == {"cat.png", "dog.png"}
 
 
+def test_tags_that_are_several_in_one_are_told(photos):
+    """A list that parts tags by spaces, of which nobody said that these part them."""
+    text = (photos / "tags.csv").read_text()
+    (photos / "tags.csv").write_text(text.replace("cat;dog", "cat dog"))
+    (photos / "names.txt").write_text("cat\ndog\ncat dog\nbird of prey\n")
+    advice = "\n".join(inspect.run(config.Inspect(), written(photos), 1)["advice"])
+    assert "Tags that look like several in one: cat dog: part them by a semicolon." in advice
+
+
 def test_twins_across_splits_are_told(photos):
     """The same picture, saved again smaller, on the other side."""
     from data_prep import sources

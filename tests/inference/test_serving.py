@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -61,6 +62,16 @@ def asked(url, body):
     except urllib.error.HTTPError as error:
         with error:
             return error.code, json.load(error)
+
+
+def test_the_server_as_a_command(served, client):
+    """Started on a folder, it says its URL and serves."""
+    command = [sys.executable, rest_server.__file__, str(served.base_path), "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        url = re.search(r"http://\S+", server.stdout.readline())[0]
+        (found,) = client.segment(url, [encoding.rgb_png(pictures(20, 41)[0])])
+        server.terminate()
+    assert np.shape(found["mask"]) == (20, 41)
 
 
 SIZES = (33, 33), (20, 41), (1, 1), (64, 48)

@@ -67,6 +67,14 @@ def test_heatmaps_of_large_pictures_stay_at_the_limit(model):
     assert heatmap.shape == (20, 30)
 
 
+def test_heatmaps_of_a_picture_alone_are_those_that_are_mined(model):
+    image = picture(37, 29)
+    for limit in (None, 600):
+        alone = heatmaps.of_picture(model, image, [3, 1], limit)
+        mined = heatmaps_of(model, image, [3, 1], limit or 1 << 40)
+        np.testing.assert_allclose(alone, mined, rtol=1e-5, atol=1e-6)
+
+
 def test_cam_by_hand():
     features = np.array([[[[1.0, 2.0], [3.0, 0.0]]]], np.float32)
     weights = np.array([[1.0, 0.0], [-1.0, 10.0]], np.float32)

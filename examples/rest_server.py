@@ -1,14 +1,20 @@
 """A SavedModel behind `POST /v1/models/NAME:predict`, as TensorFlow Serving's REST speaks.
 
+python examples/rest_server.py RUN/export/psl_plus_plus 8501
+
+To try a model out where there is no TensorFlow Serving, and for tests, in its place: it knows no
+batching, no versions but the highest, and no load. It listens to this machine alone.
+
 https://www.tensorflow.org/tfx/serving/api_rest: row format (`instances` → `predictions`), column
 format (`inputs` → `outputs`), `signature_name`, `{"b64": …}` for bytes, `{"error": …}` with 4xx.
-It stands in for the real server in tests, which no package brings.
 """
 
 import base64
 import contextlib
 import http.server
 import json
+import pathlib
+import sys
 import threading
 
 import numpy as np
@@ -16,11 +22,15 @@ import tensorflow as tf
 
 
 @contextlib.contextmanager
-def serving(base_path):
-    """Gives the URL of the model at a servable's base path: of its highest version."""
+def serving(base_path, port=0):
+    """Gives the URL of the model at a servable's base path: of its highest version.
+
+    Args:
+      port: 0 takes one that is free.
+    """
     versions = [int(path.name) for path in base_path.iterdir() if path.name.isdecimal()]
     model = tf.saved_model.load(str(base_path / str(max(versions))))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(base_path.name, model))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(base_path.name, model))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -103,3 +113,16 @@ def _bytes(value):
 
 def _plain(tensor):
     return np.asarray(tensor).tolist()
+
+
+def main(base_path, port="8501"):
+    with serving(pathlib.Path(base_path).resolve(), int(port)) as url:
+        print(f"serving {url} (Ctrl-C ends it)", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
