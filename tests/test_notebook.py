@@ -5,7 +5,10 @@ import pathlib
 import pytest
 
 NOTEBOOK = pathlib.Path(__file__).parents[1] / "examples/tour.ipynb"
-nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
+nbformat, nbclient, _ = (
+    pytest.importorskip(name, reason=f"{name} is not installed: the notebook is not tried")
+    for name in ("nbformat", "nbclient", "ipykernel")
+)
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +24,6 @@ def test_it_is_valid_and_stripped(notebook):
 
 def test_it_runs(notebook, finished, tmp_path, monkeypatch):
     """In the folder beside `runs`, as a notebook of `examples` does."""
-    pytest.importorskip("ipykernel", reason="ipykernel is not installed")
-    nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/demo").symlink_to(finished.root)
