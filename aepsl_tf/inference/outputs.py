@@ -146,6 +146,8 @@ class Folder:
             raise InputError(f"{of}: {name[:40]}… would be too long a name: rename it")
         if name in self._made:
             other = pathlib.PurePath(self._made[name]).name
+            if other == of:  # of another folder
+                other, of = self._made[name], source
             raise InputError(f"{other} and {of} would both be written as {name}: rename one")
         self._made[name] = source
         path, is_ours = self.path / name, self._before.get(name) == source

@@ -207,6 +207,12 @@ def test_names_that_look_like_others(tmp_path):
         predicted(tmp_path, ["x_overlay", "x"])
 
 
+def test_two_of_one_name_are_told_apart(tmp_path):
+    pictures = [Picture("x", picture(tmp_path / name, "x").file) for name in ("one", "two")]
+    with pytest.raises(InputError, match=r"one/x.jpg and /.*two/x.jpg would both be written as x"):
+        outputs.Folder(str(tmp_path / "out"), pictures, wanted())
+
+
 @pytest.mark.parametrize(
     "kind",
     ["a file for a folder", "a folder for a file", "both", "a link to nothing", "a page"],

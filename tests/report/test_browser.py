@@ -40,6 +40,10 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
+def segmenter(title, plain, crf, how="", ceiling=False):
+    return {"title": title, "plain": plain, "crf": crf, "how": how, "ceiling": ceiling}
+
+
 @pytest.fixture(scope="module")
 def files(finished, tmp_path_factory):
     """The page of the finished run with odd names, and one of a run with nothing but phases."""
@@ -47,7 +51,12 @@ def files(finished, tmp_path_factory):
     found = with_odd_names(page.of_run(finished.run_dir))
     measured = ("sentences", "losses", "steps", "segmenters", "results", "gallery")
     empty = {name: [] for name in measured}
-    for name, shown in (("whole", found), ("empty", found | empty)):
+    ceiling = {"segmenters": [
+        segmenter("PSL", 0.5, 0.6), segmenter("PSL and mirrored", 0.55, None, " and mirrored"),
+        segmenter("Supervised", 0.8, None, ceiling=True),
+        segmenter("Supervised at scale 2", 0.9, None, " at scale 2", ceiling=True)]}  # fmt: skip
+    pages = {"whole": {}, "empty": empty, "ceiling": ceiling}
+    for name, shown in ((name, found | other) for name, other in pages.items()):
         (folder / f"{name}.html").write_text(page.html(shown))
     return folder, found
 
@@ -141,6 +150,16 @@ def test_a_picture_without_steps_has_none_to_slide(show):
     assert texts(browser, "figcaption") == ["Picture", "PSL++", "Truth"]
     assert not at(browser, "step").is_enabled()
     assert "none" in at(browser, "step-value").text
+
+
+def test_segmenters_beside_a_ceiling_that_was_measured_alike(show):
+    rows = texts(show("ceiling"), "#segmenter-table tbody tr")
+    assert [row.replace("\n", " ") for row in rows] == [
+        "PSL 0.500 0.600 75%", "PSL and mirrored 0.550 \u2013 \u2013",
+        "Supervised (ceiling) 0.800 \u2013 100%",
+        "Supervised at scale 2 (ceiling) 0.900 \u2013 100%",
+    ]  # fmt: skip
+    assert texts(show(), "#segmenter-table thead th") == ["segmenter", "mIoU", "with CRF"]
 
 
 def test_the_keys_of_the_list(show, files):
