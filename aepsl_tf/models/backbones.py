@@ -20,13 +20,13 @@ from aepsl_tf import quiet
 from aepsl_tf.data.transforms import INPUT_MEAN
 from aepsl_tf.errors import InputError
 
+_MANY = 256  # channels from which a matrix product a tap is worth its call
 # Filters of conv1…conv5 (each inner tuple one block) and of fc6 = fc7.
 _SIZES = {
     "vgg16": (((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3), 1024),
     "vgg16_small": (((16,), (32,), (48,), (64,), (64,)), 128),
 }
 _INPUT_SCALE = {"vgg16": 1.0, "vgg16_small": 1 / 64}
-_MANY = 256  # channels from which a matrix product a tap is worth its call
 _FREEZE_BLOCKS = {"none": 0, "conv3": 3, "conv4": 4, "pool5a": 5}
 
 
