@@ -110,15 +110,20 @@ class _Evaluation(typing.NamedTuple):
 
 
 def _evaluations(current, segmenters):
-    """Of each segmenter its `_Evaluation`s, the plain one first."""
+    """Of each segmenter its `_Evaluation`s, the plain one first; where they are not all of one
+    split, each says of which.
+    """
+    every = {key.removeprefix("evaluate/"): entry["config"] for key, entry in current.items()
+             if key.startswith("evaluate/")}  # fmt: skip
+    every = {name: asked for name, asked in every.items()
+             if asked.get("what", "model") == "model" and asked["model"] in segmenters}  # fmt: skip
+    several = len({asked["split"] for asked in every.values()}) > 1
     found = []
-    for key in current:
-        name, asked = key.removeprefix("evaluate/"), current[key]["config"]
-        if name == key or asked.get("what", "model") != "model" or asked["model"] not in segmenters:
-            continue
+    for name, asked in every.items():
         scales = asked.get("multi_scale", "1")
         parts = {" with tags as scores": asked.get("with_tags"), " and mirrored": asked.get("flip"),
-                 f" at scales {scales}": config.scales(scales) != [1]}  # fmt: skip
+                 f" at scales {scales}": config.scales(scales) != [1],
+                 f" on {asked['split']}": several}  # fmt: skip
         how = "".join(part for part, is_so in parts.items() if is_so)
         found.append(_Evaluation(asked["model"], name, how))
     return sorted(found, key=lambda one: (segmenters.index(one.model), one.how))

@@ -99,6 +99,16 @@ def test_evaluations_over_views_stand_beside_the_plain_ones(run_copy, read):
     assert said["evaluate/psl_flip"] == f"mIoU {numbers['miou']:.3f}"
 
 
+def test_evaluations_of_several_splits_say_of_which():
+    def titles(**splits):
+        current = {f"evaluate/{name}": {"config": {"model": name, "split": split}}
+                   for name, split in splits.items()}  # fmt: skip
+        return [one.title for one in page._evaluations(current, ["no_psl", "psl"])]
+
+    assert titles(no_psl="val", psl="val") == ["No PSL", "PSL"]
+    assert titles(no_psl="val", psl="train") == ["No PSL on val", "PSL on train"]
+
+
 def test_it_asks_for_nothing_else(finished):
     text = finished.run_dir.page.read_text()
     markup = text.replace("http://www.w3.org/2000/svg", "")  # a name, and no address
