@@ -19,7 +19,7 @@ import sys
 
 from absl import app, flags, logging
 
-from aepsl_tf import config
+from aepsl_tf import config, quiet
 from aepsl_tf.data import runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import read_text
@@ -186,6 +186,7 @@ def run_app(main, cls=config.Config):
     def guarded(argv):
         logging.set_verbosity(logging.INFO)
         logging.get_absl_handler().setFormatter(None)
+        logging.get_absl_handler().addFilter(quiet.tells)
         if len(argv) > 1:
             raise app.UsageError(f"unexpected argument {argv[1]!r}: every setting is a --flag")
         try:

@@ -9,6 +9,7 @@ process: a library that is missing, or the last words of one that does not fit t
 
 import contextlib
 import importlib.machinery
+import logging
 import os
 import shutil
 import sys
@@ -24,6 +25,13 @@ FAILED = "OP_REQUIRES failed at|Local rendezvous is aborting|^[[:space:]]*\\[\\[
 """Lines, as an extended regular expression, of an operation that this machine does not have: for
 who only tries whether it does.
 """
+
+
+def tells(record):
+    """Whether a record of Python's logging is ours, or of what is wrong: TensorFlow tells of every
+    checkpoint's microseconds by the same logger.
+    """
+    return record.levelno > logging.INFO or "/tensorflow/" not in record.pathname
 
 
 class _Finder:

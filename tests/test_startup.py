@@ -2,6 +2,7 @@
 it is loaded, which is nothing, unless something is wrong.
 """
 
+import logging
 import os
 import pathlib
 import re
@@ -12,6 +13,7 @@ import pytest
 from conftest import TINY
 
 from aepsl_tf import __main__ as console
+from aepsl_tf import quiet
 from aepsl_tf.data import runners
 from aepsl_tf.phases import relabel
 
@@ -160,3 +162,13 @@ def test_spawned_processes_are_quiet_too(capfd, monkeypatch):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
     assert runners.in_fresh_process(loads_tensorflow) == ("1", 2.0)
     assert capfd.readouterr().err == ""
+
+
+def test_what_tensorflow_tells_by_our_logger_is_not_ours():
+    def record(level, path):
+        return logging.LogRecord("absl", level, path, 1, "Sharding callback duration", (), None)
+
+    theirs = "/site-packages/tensorflow/python/checkpoint/functional_saver.py"
+    assert not quiet.tells(record(logging.INFO, theirs))
+    assert quiet.tells(record(logging.WARNING, theirs))
+    assert quiet.tells(record(logging.INFO, str(ROOT / "aepsl_tf/run_dir.py")))
