@@ -173,7 +173,7 @@ _TABLE = {
     },
     (losses, "weigh", "test_equations.test_online_mask"): {
         "weights where their logarithms belong": (
-            "tf.math.log(tf.cast(weights, tf.float64))", "weights"),
+            "tf.math.log(tf.cast(weights, precision))", "weights"),
         "added to all classes alike": (
             "log_weights[..., None, None, :]",
             "tf.reduce_max(log_weights, -1)[:, None, None, None]"),
@@ -234,7 +234,7 @@ _TABLE = {
         "2×2 pools": ("MaxPool2D(3,", "MaxPool2D(2,"),
         "average pools": ("MaxPool2D(3,", "AveragePooling2D(3,"),
         "no pool5a": ('stages[-1].append(CaffeAveragePool(name="pool5a", dtype=dtype))', "pass"),
-        "fc6 not dilated": ("_conv(fc, 3, fc6_dilation", "_conv(fc, 3, 1"),
+        "fc6 not dilated": ("_conv(fc, 3, config.fc6_dilation", "_conv(fc, 3, 1"),
     },
     (backbones, "CaffeAveragePool.call", "test_torch.test_classifier"): {
         "divided by the cells inside": lambda right: lambda self, x: tf.nn.avg_pool2d(
