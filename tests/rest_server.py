@@ -17,14 +17,14 @@ import tensorflow as tf
 
 @contextlib.contextmanager
 def serving(base_path):
-    """Gives the URL of the model at a servable's base path: of its highest version."""
+    """Gives (URL, the loaded model) of a servable's base path: of its highest version."""
     versions = [int(path.name) for path in base_path.iterdir() if path.name.isdecimal()]
     model = tf.saved_model.load(str(base_path / str(max(versions))))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(base_path.name, model))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1/models/{base_path.name}"
+        yield f"http://127.0.0.1:{server.server_port}/v1/models/{base_path.name}", model
     finally:
         server.shutdown()
         thread.join()

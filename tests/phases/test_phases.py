@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from aepsl_tf import config
 from aepsl_tf.data import encoding, records
 from aepsl_tf.errors import InputError
-from aepsl_tf.evaluation import metrics
+from aepsl_tf.evaluation import metrics, model_card
 from aepsl_tf.files import digest
 from aepsl_tf.models import model_dir
 from aepsl_tf.phases import (
@@ -245,6 +245,18 @@ def test_the_card_tells_of_this_run(finished, read, run_copy):
     export.run(read(config.Export, model="no_psl", p=0.2), run_copy)
     card = (run_copy.export("no_psl") / "README.md").read_text()
     assert "Measured with `--p=0.1`, which is not what was exported." in card
+
+
+def test_the_card_of_an_older_run_has_the_defaults_of_what_it_did_not_record(run_copy, read):
+    for key, names in (("train_segmenter/psl", ["psl_start", "accumulate", "label_loss"]),
+                       ("evaluate/psl", ["test_policy"])):  # fmt: skip
+        entry = run_copy.entry(key)
+        kept = {k: v for k, v in entry["config"].items() if k not in names}
+        assert len(kept) == len(entry["config"]) - len(names)
+        run_copy._record(key, entry | {"config": kept})
+    card = model_card.text(run_copy, read(config.Export, model="psl"))
+    assert "| mIoU" in card and "Measured with" not in card
+    assert f"| `--label_loss` | {config.TrainSegmenter.defaults()['label_loss']} |" in card
 
 
 def test_only_a_classification_branch_exports_scores(exported):
