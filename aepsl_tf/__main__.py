@@ -42,6 +42,8 @@ def main():
         sys.argv = [module, *sys.argv[2:]]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         return
+    if sys.stdout is not None:  # as `config_flags.run_app`
+        sys.stdout.reconfigure(errors="backslashreplace")
     if name in ("help", "--help", "-h"):
         print("usage: aepsl COMMAND --flag=value …   (aepsl COMMAND --help: its flags)\n")
         for command in COMMANDS:

@@ -180,6 +180,8 @@ def run_app(main, cls=config.Config):
       main: `main(argv)`.
       cls: whose flags --help shows.
     """
+    if sys.stdout is not None:  # where no UTF-8 is spoken, no result is lost for a δ or a dash
+        sys.stdout.reconfigure(errors="backslashreplace")
     define()
     _show_first(cls)
 

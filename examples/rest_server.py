@@ -23,7 +23,7 @@ import tensorflow as tf
 
 @contextlib.contextmanager
 def serving(base_path, port=0):
-    """Gives the URL of the model at a servable's base path: of its highest version.
+    """Gives (URL, the loaded model) of a servable's base path: of its highest version.
 
     Args:
       port: 0 takes one that is free.
@@ -34,7 +34,7 @@ def serving(base_path, port=0):
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}/v1/models/{base_path.name}"
+        yield f"http://127.0.0.1:{server.server_port}/v1/models/{base_path.name}", model
     finally:
         server.shutdown()
         thread.join()
@@ -116,7 +116,7 @@ def _plain(tensor):
 
 
 def main(base_path, port="8501"):
-    with serving(pathlib.Path(base_path).resolve(), int(port)) as url:
+    with serving(pathlib.Path(base_path).resolve(), int(port)) as (url, _):
         print(f"serving {url} (Ctrl-C ends it)", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()

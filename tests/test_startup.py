@@ -54,6 +54,13 @@ def test_help_loads_nothing_heavy(command):
     assert "--run_dir" in done.stdout and heavy == set()
 
 
+@pytest.mark.parametrize("arguments", [["mine_regions", "--help"], ["help"]])
+def test_help_speaks_where_there_is_no_utf_8(arguments):
+    ascii_ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = start("-m", "aepsl_tf", *arguments, **ascii_)
+    assert "Traceback" not in done.stderr and "\\u" in done.stdout
+
+
 def test_the_plan_and_missing_input_load_no_tensorflow(devkit, tmp_path):
     tiny = [f"--{name}={value}" for name, value in TINY.items()]
     run = f"--run_dir={tmp_path / 'run'}"

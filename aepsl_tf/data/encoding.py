@@ -175,7 +175,9 @@ def _is_whole_jpeg(data):
 
 def orientation(picture):
     """How EXIF says a picture is turned: 1 is upright."""
-    with contextlib.suppress(Exception):  # damaged EXIF says nothing
+    # Damaged EXIF says nothing, and what Pillow warns of on the way is no error to anybody.
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         found = picture.getexif().get(_EXIF_ORIENTATION, 1)
         return found if found in range(2, 9) else 1
     return 1

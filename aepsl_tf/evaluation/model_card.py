@@ -2,6 +2,7 @@
 
 import collections
 
+from aepsl_tf import config
 from aepsl_tf.data import records
 from aepsl_tf.evaluation import metrics
 
@@ -86,11 +87,13 @@ def text(run_dir, settings):
 
 
 def _trained(run_dir, model):
-    return run_dir.need(f"train_segmenter/{model}", "export")["config"]
+    recorded = run_dir.need(f"train_segmenter/{model}", "export")["config"]
+    return config.TrainSegmenter.defaults() | config.of_today(recorded)
 
 
 def _measured(run_dir, settings):
-    model, asked = settings.model, run_dir.entry(f"evaluate/{settings.model}")["config"]
+    model = settings.model
+    asked = config.Evaluate.defaults() | run_dir.entry(f"evaluate/{model}")["config"]
     results = metrics.load(run_dir.evaluation(model))
     others = [f"`--{name}={asked[name]}`" for name in _POLICY
               if asked[name] != getattr(settings, name)]  # fmt: skip

@@ -1,6 +1,7 @@
 """What stays as it is, what is converted once, and masks as PNG."""
 
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -77,6 +78,15 @@ def test_others_are_converted_with_a_reason(picture, form, reason):
     np.testing.assert_array_equal(pixels(out), expected)
     assert Image.open(io.BytesIO(out)).format == "PNG"
     assert encoding.standard_image(out, "x") == (out, "", 12, 20, 1)
+
+
+def test_exif_that_pillow_warns_of_turns_all_the_same():
+    """Whatever warnings are made of: those of tests are errors."""
+    rows = struct.pack("<HHII", 0x010F, 2, 10**6, 38) + struct.pack("<HHII", 0x0112, 3, 1, 6)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + rows + bytes(4)
+    file = io.BytesIO()
+    Image.new("RGB", (9, 7)).save(file, "PNG", exif=exif)
+    assert encoding.standard_image(file.getvalue(), "x").turned == 6
 
 
 def test_alpha_is_laid_over_white():

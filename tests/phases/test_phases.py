@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 from aepsl_tf import config
 from aepsl_tf.data import encoding, records
 from aepsl_tf.errors import InputError
-from aepsl_tf.evaluation import metrics
+from aepsl_tf.evaluation import metrics, model_card
 from aepsl_tf.files import digest
 from aepsl_tf.models import model_dir
 from aepsl_tf.phases import (
@@ -183,13 +183,14 @@ def test_what_is_not_served_is_refused_by_its_number(exported):
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
 def test_other_formats_give_the_masks_of_prediction(exported, read, kind, tmp_path):
-    """Eleven pictures of different sizes and modes, by `predict --nocrf`."""
+    """Eleven pictures of different sizes and modes, by `predict --nocrf`; and the bytes again."""
     run_dir, pictures, _ = exported
     run_mask = running.of(kind)
     predict.run(read(config.Predict, model="psl", images=str(pictures), output=str(tmp_path),
                      crf=False), run_dir)  # fmt: skip
     export.run(read(config.Export, model="psl", format=kind), run_dir)
-    model = run_mask(run_dir.export(f"psl.{kind}").read_bytes())
+    content = run_dir.export(f"psl.{kind}").read_bytes()
+    model = run_mask(content)
     files = sorted(pictures.iterdir())
     assert len(files) >= 10
     for file in files:
@@ -197,31 +198,36 @@ def test_other_formats_give_the_masks_of_prediction(exported, read, kind, tmp_pa
         mask = model(encoding.rgb_pixels(standard.encoded)[None])["mask"][0]
         expected = np.array(opened(tmp_path / f"{file.stem}.png"))
         assert (mask == expected).mean() >= running.EQUAL, file.name
+    run_dir.forget(f"export/psl.{kind}")
+    export.run(read(config.Export, model="psl", format=kind), run_dir)
+    assert run_dir.export(f"psl.{kind}").read_bytes() == content
 
 
-@pytest.mark.parametrize("kind", ["saved_model", "tflite", "onnx"])
-def test_an_export_made_again_has_the_same_bytes(exported, read, kind):
+def test_an_export_made_again_has_the_same_bytes(exported, read):
     run_dir, _, _ = exported
-    if kind == "onnx":
-        pytest.importorskip("tf2onnx")
-    settings, made = read(config.Export, model="no_psl", format=kind), []
-    output = run_dir.export("no_psl" if kind == "saved_model" else f"no_psl.{kind}")
-    for _ in range(2):
-        run_dir.forget(f"export/{output.name}")
-        assert not output.exists()
-        export.run(settings, run_dir)
-        made.append(digest(output))
-    assert made[0] == made[1]
+    output = run_dir.export("no_psl")
+    before = digest(output)
+    run_dir.forget("export/no_psl")
+    assert not output.exists()
+    export.run(read(config.Export, model="no_psl"), run_dir)
+    assert digest(output) == before
 
 
-def test_an_older_version_s_export_is_made_again(run_copy, read):
+def test_an_older_version_s_export_is_made_again(run_copy, read, monkeypatch):
     """It lay in RUN/export/MODEL itself, where TensorFlow Serving finds no version."""
+
+    def write(function, model_folder, partial, settings):
+        (partial / "1").mkdir()
+        (partial / "1/saved_model.pb").write_bytes(b"new")
+
+    monkeypatch.setattr(export.runners, "in_fresh_process", write)
     folder = run_copy.export("psl_plus_plus")
     for path in (folder / "1").iterdir():
         path.rename(folder / path.name)
     (folder / "1").rmdir()
     export.run(read(config.Export, model="psl_plus_plus"), run_copy)
-    assert (folder / "1/saved_model.pb").exists() and not (folder / "saved_model.pb").exists()
+    assert (folder / "1/saved_model.pb").read_bytes() == b"new"
+    assert not (folder / "saved_model.pb").exists()
 
 
 def test_the_card_tells_of_this_run(finished, read, run_copy):
@@ -239,12 +245,23 @@ def test_the_card_tells_of_this_run(finished, read, run_copy):
     assert "| `--epochs` | 1 |" in card and "| `--p` | 0.1 |" in card
     assert str(finished.root) not in card
     run_copy.forget("evaluate/psl")
-    export.run(read(config.Export, model="psl", p=0.2), run_copy)
-    card = (run_copy.export("psl") / "README.md").read_text()
+    assert model_card.sources(run_copy, "psl") == ["write_voc/train"]
+    card = model_card.text(run_copy, read(config.Export, model="psl", p=0.2))
     assert "Not measured." in card and "mIoU" not in card
-    export.run(read(config.Export, model="no_psl", p=0.2), run_copy)
-    card = (run_copy.export("no_psl") / "README.md").read_text()
+    card = model_card.text(run_copy, read(config.Export, model="no_psl", p=0.2))
     assert "Measured with `--p=0.1`, which is not what was exported." in card
+
+
+def test_the_card_of_an_older_run_has_the_defaults_of_what_it_did_not_record(run_copy, read):
+    for key, names in (("train_segmenter/psl", ["psl_start", "accumulate", "label_loss"]),
+                       ("evaluate/psl", ["test_policy"])):  # fmt: skip
+        entry = run_copy.entry(key)
+        kept = {k: v for k, v in entry["config"].items() if k not in names}
+        assert len(kept) == len(entry["config"]) - len(names)
+        run_copy._record(key, entry | {"config": kept})
+    card = model_card.text(run_copy, read(config.Export, model="psl"))
+    assert "| mIoU" in card and "Measured with" not in card
+    assert f"| `--label_loss` | {config.TrainSegmenter.defaults()['label_loss']} |" in card
 
 
 def test_only_a_classification_branch_exports_scores(exported):
