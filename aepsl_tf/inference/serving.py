@@ -1,5 +1,6 @@
 """A segmenter as others run it: a SavedModel for TensorFlow Serving, a TFLite or an ONNX file."""
 
+import hashlib
 import tempfile
 
 import numpy as np
@@ -146,9 +147,10 @@ def _to_onnx(predictor):
 
 
 def _rename(graph):
-    """Names values by their first use, and orders constants so: tf2onnx does it by addresses in
-    memory, each time anew.
+    """Orders nodes and constants by what they compute and names values by their first use: tf2onnx
+    does both by addresses in memory, each time anew.
     """
+    _order(graph)
     kept = [one.name for one in (*graph.input, *graph.output)]
     names = dict(zip(kept, kept, strict=True)) | {"": ""}  # an input that is left out has no name
     for number, node in enumerate(graph.node):
@@ -160,6 +162,37 @@ def _rename(graph):
         one.name = names.get(one.name, one.name)
     for some in (graph.initializer, graph.value_info):
         some.sort(key=lambda one: one.name)
+
+
+def _order(graph):
+    """Sorts the nodes: none before what it takes, else by all that they are computed by."""
+
+    def told(*parts):
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    known = {one.name: one.name for one in graph.input} | {"": ""}
+    for one in graph.initializer:
+        unnamed = type(one)()
+        unnamed.CopyFrom(one)
+        unnamed.name = ""
+        known[one.name] = told(unnamed.SerializeToString(deterministic=True))
+    waiting, ordered = list(graph.node), []
+    while waiting:
+        ready = []
+        for node in waiting:
+            node.attribute.sort(key=lambda attribute: attribute.name)
+            if all(name in known for name in node.input):
+                what = [a.SerializeToString(deterministic=True) for a in node.attribute]
+                ready.append((told(node.op_type, what, [known[n] for n in node.input]), node))
+        ready.sort(key=lambda pair: pair[0])
+        for computed, node in ready:
+            known |= {name: told(computed, i) for i, name in enumerate(node.output)}
+            ordered.append(node)
+        taken = {id(node) for _, node in ready}
+        waiting = [node for node in waiting if id(node) not in taken]
+    copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def _pad_explicitly(node):
