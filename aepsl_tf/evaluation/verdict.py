@@ -84,10 +84,12 @@ def _masks(miou):
     """Of "step_1", "step_2", …: mIoU with unlabelled pixels counted wrong; some may be missing."""
     if len(miou) < 2:
         return
-    numbers, values = [int(name[5:]) for name in miou], list(miou.values())
+    numbers, values = [int(name[5:]) for name in miou], [round(v, 3) for v in miou.values()]
     best = values.index(max(values))
-    if best < len(values) - 1:
+    if values[-1] < values[best]:
         after = f"after step {numbers[best]} it mined more background than object"
+    elif best < len(values) - 1:
+        after = f"after step {numbers[best]} it found as much background as object"
     elif all(one < other for one, other in itertools.pairwise(values)):
         after = "every step found more of the objects"
     else:

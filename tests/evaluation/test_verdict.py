@@ -56,6 +56,7 @@ def test_what_went_wrong_is_said(change, sentence):
     [
         ((0.5, 0.4, 0.6), "to 0.600 (steps 1 to 3); not every step before found more"),
         ((0.5, 0.4, 0.3), "erasing did not help S, 0.500 (step 1); after step 1 it mined more"),
+        ((0.5, 0.6146, 0.6148), "to 0.615 (steps 1 to 2); after step 2 it found as much"),
         ((None, 0.4, 0.6, 0.5), "from 0.400 (steps 1 to 2) to 0.600 (steps 1 to 3); after step 3"),
     ],
 )  # fmt: skip
