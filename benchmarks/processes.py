@@ -37,7 +37,7 @@ def drawn_cells(picture, seed):
     weights = np.zeros(21, np.float32)
     weights[classes] = 1
     rows, columns = ((np.arange(side) / 8).astype(np.float32) for side in (height, width))
-    return cells.Cells(picture, logits, weights, rows, columns)
+    return cells.Cells(picture, weights, (cells.Seen(logits, rows, columns),))
 
 
 def tasks(arguments):
