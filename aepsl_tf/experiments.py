@@ -20,7 +20,7 @@ from absl import flags, logging
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.errors import InputError
-from aepsl_tf.evaluation import metrics
+from aepsl_tf.evaluation import metrics, tables
 from aepsl_tf.files import alone, write_atomic
 
 _FOLDER = config_flags.SHIPPED / "experiments"
@@ -121,8 +121,7 @@ def spread(values):
 
 
 def _table(columns, rows):
-    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
-    return ["", *("| " + " | ".join(line) + " |" for line in lines), ""]
+    return ["", *tables.markdown(columns, rows), ""]
 
 
 def _paper(row, classes):
@@ -188,10 +187,10 @@ def _models_tables(measured, papers):
         ])  # fmt: skip
     columns = ["experiment", "segmenter", "seeds", "val mIoU", "with CRF",
                "the paper, same classes", "objects marked / true"]  # fmt: skip
-    tables = _table(columns, rows) if rows else []
+    made = _table(columns, rows) if rows else []
     if by_class:
-        tables += ["IoU by class:", *_table(["", *present], by_class)]
-    return tables
+        made += ["IoU by class:", *_table(["", *present], by_class)]
+    return made
 
 
 def page(found, runs, seeds, command):

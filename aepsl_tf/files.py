@@ -18,6 +18,30 @@ from absl import logging
 
 from aepsl_tf.errors import InputError
 
+MAC = "__MACOSX"
+"""The folder that archives from a Mac bring beside what they hold."""
+
+
+def walk(folder, enter=lambda path: True, onerror=None):
+    """Yields (path, file names) of a folder and all below it: links followed, no folder twice,
+    without hidden folders and `MAC`.
+
+    Args:
+      enter: whether a sub-folder, by its path, is walked too.
+      onerror: `os.walk`'s.
+    """
+    seen = set()
+    for below, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
+        if (real := os.path.realpath(below)) in seen:  # a link back
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(
+            name for name in folders
+            if not name.startswith(".") and name != MAC and enter(os.path.join(below, name))
+        )  # fmt: skip
+        yield below, names
+
 
 def write_atomic(path, content):
     """Writes a file, of text or bytes, so that it is either the old one or the whole new one."""

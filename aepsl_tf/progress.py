@@ -121,6 +121,7 @@ class Whole:
             yield
             return
         self._key, self._since, self._rates = key, time.monotonic(), []
+        self._expected = [self.seconds(key) for key in self.keys[self.keys.index(key) :]]
         _screen.whole = self
         logging.info("%s", self.text())
         try:
@@ -137,8 +138,7 @@ class Whole:
 
     def text(self, bar=None):
         """In one line: the step's number, the time gone and left."""
-        number = self.keys.index(self._key)
-        expected = [self.seconds(key) for key in self.keys[number:]]
+        number, expected = self.keys.index(self._key), self._expected
         gone = time.monotonic() - self._since
         now = bar.left() if bar else None
         if now is None and expected[0] is not None:

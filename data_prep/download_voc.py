@@ -31,9 +31,10 @@ from absl import logging
 
 from aepsl_tf import config, config_flags
 from aepsl_tf.classes import VOC, VOID
-from aepsl_tf.data import encoding, records
+from aepsl_tf.data import encoding
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import alone, write_atomic
+from aepsl_tf.progress import progress
 from data_prep import mat5
 
 OFFICIAL = (config.DownloadVoc().voc_md5, config.DownloadVoc().sbd_md5)
@@ -274,7 +275,7 @@ def _files(path, top):
     """
     with (
         open(path, "rb") as packed,
-        records.progress(path.stat().st_size, f"unpack {path.name}", "B") as bar,
+        progress(path.stat().st_size, f"unpack {path.name}", "B") as bar,
     ):
         zipped = packed.read(2) == b"\x1f\x8b"
         packed.seek(0)
@@ -362,7 +363,7 @@ def _receive(file, digest, name, source, url):
         file.truncate(0)
         digest, have = _md5(), 0
     total = None if response.length is None else have + response.length
-    with response, records.progress(total, name, "B", done=have) as bar:
+    with response, progress(total, name, "B", done=have) as bar:
         while True:
             with _network(source, url):
                 chunk = response.read(_CHUNK)

@@ -19,6 +19,7 @@ from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import tables
 from aepsl_tf.files import safe_name, to_json, write_atomic
+from aepsl_tf.progress import progress
 
 FEW = 20
 """Images of a tag below which a classifier hardly learns it."""
@@ -77,7 +78,7 @@ def look(settings, run_dir, workers=0):
 def _seen(family, workers):
     rows = ((row["image/encoded"], {k: row[k] for k in row if k != "image/encoded"})
             for row in family.read())  # fmt: skip
-    with records.progress(family.images, "inspect") as bar:
+    with progress(family.images, "inspect") as bar:
         found = []
         for one in runners.ordered_map(_look, rows, workers):
             found.append(one)

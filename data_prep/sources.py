@@ -11,7 +11,7 @@ from aepsl_tf.classes import VOC, ClassSet
 from aepsl_tf.data import lists
 from aepsl_tf.data.lists import PICTURES
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import Content
+from aepsl_tf.files import Content, walk
 from data_prep import tags
 
 _MASK_FOLDER = "SegmentationClass"
@@ -37,18 +37,7 @@ class _Files:
         # A million ids are there once: these keys are the caller's own, and suffixes are shared.
         self._found = {} if ids is None else dict.fromkeys(ids)
         self._others = {}  # second files of one id
-        seen = set()
-        for below, folders, names in os.walk(folder, followlinks=True):
-            if (real := os.path.realpath(below)) in seen:  # a link back
-                folders.clear()
-                continue
-            seen.add(real)
-            # Hidden ones, and what archives from a Mac bring, are nobody's pictures.
-            folders[:] = sorted(
-                name for name in folders
-                if not name.startswith(".") and name != "__MACOSX"
-                and not (without and os.path.abspath(os.path.join(below, name)) == without)
-            )  # fmt: skip
+        for below, names in walk(folder, lambda path: os.path.abspath(path) != without):
             prefix = os.path.relpath(below, folder).replace(os.sep, "/") + "/"
             for name in sorted(names):
                 stem, suffix = os.path.splitext(name)

@@ -14,6 +14,7 @@ from aepsl_tf import config, config_flags
 from aepsl_tf.classes import BACKGROUND, VOID
 from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.errors import InputError
+from aepsl_tf.progress import progress
 from data_prep import inspect, masks, sources
 
 
@@ -132,7 +133,7 @@ def _in_masks(source, classes, workers):
     read = masks.Masks.of(source.masks, classes, source.settings.max_pixels)
     items = ((source.mask(id_), source.picture(id_)) for id_ in source.ids)
     found = {}
-    with records.progress(len(source.ids), "read masks") as bar:
+    with progress(len(source.ids), "read masks") as bar:
         for id_, present in zip(
             source.ids, runners.ordered_map(functools.partial(_present, read), items, workers),
             strict=True,

@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from aepsl_tf.data import datasets, records
+from aepsl_tf.data import datasets
 from aepsl_tf.files import to_json
+from aepsl_tf.progress import progress
 
 _CHUNK, _BATCH = 64, 8  # images a file, images a forward pass
 
@@ -88,7 +89,7 @@ class FeatureCache:
         if missing:
             logging.info("feature cache: %.2f GB in %s", self.bytes() / 1e9, self.directory)
             first = worker * len(missing) // workers
-            with records.progress(self.family.images, "features of the frozen trunk") as bar:
+            with progress(self.family.images, "features of the frozen trunk") as bar:
                 bar.update(sum(self._size(chunk) for chunk in set(range(count)) - set(missing)))
                 self._fill([*missing[first:], *missing[:first]], worker, bar, over)
 

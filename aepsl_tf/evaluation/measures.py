@@ -17,12 +17,13 @@ from aepsl_tf.inference.over_split import Reader, over_split
 from aepsl_tf.inference.predictor import Predictor, views_of
 from aepsl_tf.mining import regions
 from aepsl_tf.models import model_dir
+from aepsl_tf.progress import progress
 
 
 def _compare(truth, masks, num_classes):
     """Confusions of (id, mask, …) against the truth family, one a mask; None is left out."""
     found = {}
-    with records.progress(truth.images, "evaluate") as bar:
+    with progress(truth.images, "evaluate") as bar:
         for row, (id_, *several) in zip(truth.read(), masks, strict=True):
             records.check_same_id(row["image/id"], id_, truth.directory)
             expected = encoding.read_grey_png(row["mask/png"])

@@ -4,7 +4,7 @@ import collections
 
 from aepsl_tf import config
 from aepsl_tf.data import records
-from aepsl_tf.evaluation import metrics
+from aepsl_tf.evaluation import metrics, tables
 
 _TRAINED = ("backbone", "weights", "freeze_through", "input", "input_size", "precision", "psl",
             "masks", "merge_steps", "label_loss", "classification_weight", "epochs", "global_batch",
@@ -100,8 +100,10 @@ def _measured(run_dir, settings):
     columns = {name: results[key] for name, key in
                (("alone", model), ("with CRF", f"{model}_crf")) if key in results}  # fmt: skip
     rows = [["mIoU", "miou"], ["pixel accuracy", "pixel_accuracy"]]
-    rows = [[said, *(_number(found[key]) for found in columns.values())] for said, key in rows]
-    rows += [[name, *(_number(found["iou"][name]) for found in columns.values())]
+    rows = [
+        [said, *(tables.number(found[key]) for found in columns.values())] for said, key in rows
+    ]
+    rows += [[name, *(tables.number(found["iou"][name]) for found in columns.values())]
              for name in results[model]["iou"]]  # fmt: skip
     if others:
         others = [f" **Measured with {', '.join(others)}, which is not what was exported.**"]
@@ -112,10 +114,6 @@ def _measured(run_dir, settings):
     )
 
 
-def _number(value):
-    return "–" if value is None else f"{value:.3f}"
-
-
 def _said(value):
     """A setting; of a file what it holds, not where it lies."""
     if isinstance(value, dict):
@@ -124,6 +122,4 @@ def _said(value):
 
 
 def _table(columns, rows):
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    cells = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+    return "\n".join(tables.markdown(columns, rows))

@@ -28,6 +28,13 @@ def show(columns, rows):
     rich.console.Console(width=width, markup=False, emoji=False, highlight=False).print(table)
 
 
+def markdown(columns, rows):
+    """The lines of a table for a Markdown file, of anything that has a text."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    cells = ([str(cell).replace("|", "\\|") for cell in line] for line in lines)
+    return [f"| {' | '.join(line)} |" for line in cells]
+
+
 def show_segmentation(results_by_name, class_names):
     """Prints `Confusion.results`, a column a result, in percent: 21 classes are no line's width."""
     rows = [

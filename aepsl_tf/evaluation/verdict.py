@@ -95,12 +95,13 @@ def _masks(miou):
     else:
         after = "not every step before found more of the objects"
     # Of the first and the best: one and the same where erasing did no good.
-    shown = [f"{values[i]:.3f} ({_merged(numbers[i])})" for i in sorted({0, best})]
+    shown = [f"{values[i]:.3f} ({merged(numbers[i])})" for i in sorted({0, best})]
     took = f"took S from {shown[0]} to {shown[1]}" if best else f"did not help S, {shown[0]}"
     yield f"Masks: erasing {took}; {after}."
 
 
-def _merged(step):
+def merged(step):
+    """The steps up to one, in words."""
     return "step 1" if step == 1 else f"steps 1 to {step}"
 
 

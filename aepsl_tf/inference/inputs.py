@@ -7,11 +7,10 @@ import typing
 
 from aepsl_tf.data import lists
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import read_json
+from aepsl_tf.files import MAC, read_json, walk
 
 MADE = "predictions.json"
 """In an output folder: which file is made of which picture."""
-_MAC = "__MACOSX"  # what archives from a Mac bring beside the pictures
 
 
 class Picture(typing.NamedTuple):
@@ -59,7 +58,7 @@ def _of(part, images, recursive, output):
         base, hint = _fixed(path), ""
         pattern = os.path.join(glob.escape(str(base)), path.relative_to(base))
         files = [file for file in map(pathlib.Path, glob.glob(pattern, recursive=True))
-                 if os.path.isfile(file) and _MAC not in file.parts]  # fmt: skip
+                 if os.path.isfile(file) and MAC not in file.parts]  # fmt: skip
     else:
         raise InputError(
             f"--images={images}: expected a picture, a folder of pictures or a pattern of files"
@@ -74,17 +73,7 @@ def _of(part, images, recursive, output):
 
 
 def _in_folder(folder, recursive):
-    """Files in a folder, links followed, no folder twice."""
-    seen = set()
-    for below, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
-        if (real := os.path.realpath(below)) in seen:  # a link back
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(
-            name for name in folders
-            if recursive and not name.startswith(".") and name != _MAC
-        )  # fmt: skip
+    for below, names in walk(folder, lambda path: recursive, _refuse):
         for name in names:
             path = pathlib.Path(below, name)
             # A link to nothing is named as unreadable; a pipe would be waited for without end.

@@ -1,5 +1,6 @@
 """A segmenter as others run it: a SavedModel for TensorFlow Serving, a TFLite or an ONNX file."""
 
+import graphlib
 import hashlib
 import tempfile
 
@@ -176,20 +177,26 @@ def _order(graph):
         unnamed.CopyFrom(one)
         unnamed.name = ""
         known[one.name] = told(unnamed.SerializeToString(deterministic=True))
-    waiting, ordered = list(graph.node), []
-    while waiting:
-        ready = []
-        for node in waiting:
-            node.attribute.sort(key=lambda attribute: attribute.name)
-            if all(name in known for name in node.input):
-                what = [a.SerializeToString(deterministic=True) for a in node.attribute]
-                ready.append((told(node.op_type, what, [known[n] for n in node.input]), node))
-        ready.sort(key=lambda pair: pair[0])
-        for computed, node in ready:
-            known |= {name: told(computed, i) for i, name in enumerate(node.output)}
-            ordered.append(node)
-        taken = {id(node) for _, node in ready}
-        waiting = [node for node in waiting if id(node) not in taken]
+    for node in graph.node:
+        node.attribute.sort(key=lambda attribute: attribute.name)
+    nodes, ordered = dict(enumerate(graph.node)), []
+    makers = {name: number for number, node in nodes.items() for name in node.output}
+    sorter = graphlib.TopologicalSorter(
+        {number: [makers[name] for name in node.input if name in makers]
+         for number, node in nodes.items()}
+    )  # fmt: skip
+    sorter.prepare()
+    while sorter.is_active():
+        ready = {}
+        for number in sorter.get_ready():
+            node = nodes[number]
+            what = [a.SerializeToString(deterministic=True) for a in node.attribute]
+            ready[number] = told(node.op_type, what, [known[name] for name in node.input])
+        for number in sorted(ready, key=ready.get):
+            outputs = enumerate(nodes[number].output)
+            known |= {name: told(ready[number], index) for index, name in outputs}
+            ordered.append(nodes[number])
+        sorter.done(*ready)
     copies = [type(node).FromString(node.SerializeToString()) for node in ordered]
     del graph.node[:]
     graph.node.extend(copies)

@@ -12,6 +12,7 @@ from aepsl_tf.data import encoding, records
 from aepsl_tf.evaluation import tables
 from aepsl_tf.files import sealed, write_atomic
 from aepsl_tf.mining import agreement, erasing, pseudo_masks, regions
+from aepsl_tf.progress import progress
 
 
 def run(settings, run_dir, workers=0):
@@ -41,7 +42,7 @@ def run(settings, run_dir, workers=0):
         known = records.read_rows([saliency, *regions.families(run_dir, step - 1)])
         with (
             over_split(reader, run_dir, family, fill) as read,
-            records.progress(family.images, f"δ of step {step}") as bar,
+            progress(family.images, f"δ of step {step}") as bar,
         ):
             for (row, picture, outputs), (saliency, *before) in zip(read(), known, strict=True):
                 bar.update()

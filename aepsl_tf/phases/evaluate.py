@@ -9,6 +9,7 @@ from aepsl_tf.data import encoding, records
 from aepsl_tf.evaluation import metrics, tables
 from aepsl_tf.files import sealed, write_atomic
 from aepsl_tf.phases import make_masks, train_segmenter
+from aepsl_tf.progress import progress
 
 
 def run(settings, run_dir, workers=0):
@@ -93,7 +94,7 @@ def _saliency(settings, run_dir, truth_key):
         truth = records.Family(run_dir.ground_truth(split, "evaluate"))
         maps = records.Family(run_dir.family(split, "saliency"))
         scores = metrics.Saliency()
-        with records.progress(truth.images, "evaluate") as bar:
+        with progress(truth.images, "evaluate") as bar:
             for row in records.read_zipped([truth, maps]):
                 mask = encoding.read_grey_png(row["mask/png"])
                 values = encoding.read_grey_png(row["saliency/png"])

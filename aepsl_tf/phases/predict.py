@@ -8,9 +8,10 @@ import functools
 from absl import logging
 
 from aepsl_tf import config, config_flags
-from aepsl_tf.data import encoding, records, runners
+from aepsl_tf.data import encoding, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.inference import inputs, voc_submission
+from aepsl_tf.progress import progress
 
 
 def run(settings, run_dir, workers=0):
@@ -53,7 +54,7 @@ def _write_each(folder, wanted, items, count, workers):
     from aepsl_tf.inference import outputs
 
     make, areas = functools.partial(outputs.files_of, wanted), {}
-    with records.progress(count, "predict") as bar:
+    with progress(count, "predict") as bar:
         for id_, files, pixels, scores in runners.ordered_map(make, items, workers):
             folder.write(files)
             areas[id_] = pixels, scores

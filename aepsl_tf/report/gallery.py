@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from aepsl_tf.data import encoding, geometry
-from aepsl_tf.evaluation import metrics
+from aepsl_tf.evaluation import metrics, verdict
 from aepsl_tf.files import read_json, sealed, write_atomic
 from aepsl_tf.inference import drawing
 from aepsl_tf.mining import regions
@@ -64,7 +64,7 @@ def of_training(split, rows, decode, seen, classes, pixel_limit):
             shown += [(f"Heatmap of {names[label]}", step, heat)
                       for label, heat in heats[index].items()]  # fmt: skip
             mined = _mined([rows[index] for rows in seen.regions[:step]])
-            till = "step 1" if step == 1 else f"steps 1 to {step}"
+            till = verdict.merged(step)
             shown.append((f"Mined by {till}", step, _tinted(picture, mined, palette)))
             if seen.step_masks[step - 1]:
                 mask = seen.step_masks[step - 1][index]

@@ -5,7 +5,6 @@ never as HTML, so no name of a class or a picture can be more than a name.
 """
 
 import base64
-import functools
 import json
 import pathlib
 import re
@@ -41,7 +40,7 @@ def of_run(run_dir):
     """What the page shows, as JSON holds it: of everything that is finished and not stale."""
     manifest = run_dir.manifest()
     entries = {key: entry for key in manifest if (entry := run_dir.entry(key))}
-    current = _current(entries)
+    current = {key: entry for key, entry in entries.items() if run_dir.is_current(key)}
 
     def results(name):
         return metrics.load(run_dir.evaluation(name)) if f"evaluate/{name}" in current else {}
@@ -71,19 +70,6 @@ def of_run(run_dir):
         "gallery": [_embedded(picture, run_dir.drawn, names) for picture in _by_failure(pictures)],
         "left_out": left_out,
     }  # fmt: skip
-
-
-def _current(entries):
-    """The entries that `RunDir.is_current` says yes to; the manifest is not read for each."""
-
-    @functools.cache
-    def is_current(key):
-        return key in entries and all(
-            is_current(before) and entries[before]["digest"] == seen
-            for before, seen in entries[key]["inputs"].items()
-        )
-
-    return {key: entry for key, entry in entries.items() if is_current(key)}
 
 
 # ---------------------------------------------------------------------------------- the numbers

@@ -19,7 +19,9 @@ _SECONDS, _ROUNDS = 1.0, 10  # what the tries may take beside the first ones, an
 _CELLS = 41  # a side, of the paper's input
 _SIDE, _IMAGES = 25, 2  # cells a side: large enough to tell, small enough for who imitates bfloat16
 _WORTH = 0.9
-"""bfloat16 rounds to 8 bits: it must take no more than this share of float32's time."""
+"""What is not the plain way must take no more than this share of its time: bfloat16 rounds to 8
+bits.
+"""
 
 
 def choose(config):
@@ -33,30 +35,34 @@ def choose(config):
       GPUs} or the seconds by precision; one that cannot be trained in is left out.
     """
     gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
-        least = min(found.get("compute_capability", (0, 0)) for found in details)
-        why = {"compute_capability": ".".join(map(str, least))}
-        fast, said = least >= (8, 0), f"compute capability {why['compute_capability']}"
-    else:
-        why = {name: round(seconds, 4) for name, seconds in measure(config.backbone).items()}
-        fast = why.get("mixed_bfloat16", float("inf")) <= _WORTH * why["float32"]
-        said = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in why.items())
-        said = f"two convolutions, forward and backward: {said}"
-    precision = "mixed_bfloat16" if fast else "float32"
-    logging.info("--precision=auto: %s (%s)", precision, said)
-    return precision, why
+    if not gpus:
+        what = "two convolutions, forward and backward"
+        return _faster("precision", "float32", "mixed_bfloat16", measure(config.backbone), what)
+    details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
+    least = min(found.get("compute_capability", (0, 0)) for found in details)
+    precision = "mixed_bfloat16" if least >= (8, 0) else "float32"
+    capability = ".".join(map(str, least))
+    logging.info("--precision=auto: %s (compute capability %s)", precision, capability)
+    return precision, {"compute_capability": capability}
 
 
 def choose_gradients(config):
     """As `choose`, for --kernel_gradients of a network whose precision is settled."""
     if tf.config.list_physical_devices("GPU"):
         return "library", {}
-    why = {name: round(seconds, 4) for name, seconds in measure_gradients(config).items()}
-    way = "taps" if why["taps"] <= _WORTH * why["library"] else "library"
+    found = measure_gradients(config)
+    return _faster("kernel_gradients", "library", "taps", found, "a convolution like fc6")
+
+
+def _faster(field, plain, other, found, what):
+    """(value, why) of a field: `other` where it is worth it, by {value: seconds} of doing `what`;
+    one that this machine cannot do is not among them.
+    """
+    why = {name: round(seconds, 4) for name, seconds in found.items()}
+    value = other if why.get(other, float("inf")) <= _WORTH * why[plain] else plain
     said = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in why.items())
-    logging.info("--kernel_gradients=auto: %s (a convolution like fc6: %s)", way, said)
-    return way, why
+    logging.info("--%s=auto: %s (%s: %s)", field, value, what, said)
+    return value, why
 
 
 CHOOSE = {"precision": choose, "kernel_gradients": choose_gradients}
