@@ -7,7 +7,7 @@ import time
 import keras
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import summary_v2 as hparams
-from tensorboard.summary.writer import event_file_writer
+from tensorboard.summary.writer import record_writer
 
 from aepsl_tf.data import encoding
 from aepsl_tf.progress import progress
@@ -58,7 +58,14 @@ class Events:
     def __init__(self, directory, settings, done=0):
         if not done:
             shutil.rmtree(directory, ignore_errors=True)
-        self._file = event_file_writer.EventFileWriter(str(directory))
+        directory.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads the files in the order of their names, which begin with a time in
+        # seconds: too coarse for two lives, and another machine's clock may be behind.
+        there = [int(path.name.split(".")[3]) for path in directory.glob("events.out.tfevents.*")]
+        number = max([int(time.time()), *(other + 1 for other in there)])
+        path = directory / f"events.out.tfevents.{number:010d}"
+        self._file = record_writer.RecordWriter(path.open("xb"))
+        self._add(file_version="brain.Event:2")
         # From a second start on, TensorBoard takes it that what it read of this step and later ones
         # is another life's.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -87,7 +94,8 @@ class Events:
         self._add(step=step, summary=summary_pb2.Summary(value=values))
 
     def _add(self, **event):
-        self._file.add_event(event_pb2.Event(wall_time=time.time(), **event))
+        event = event_pb2.Event(wall_time=time.time(), **event)
+        self._file.write(event.SerializeToString())
         self._file.flush()
 
     def close(self):

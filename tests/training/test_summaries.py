@@ -23,7 +23,10 @@ def life(folder, config=CONFIG, kill=None):
     """One life of a training with TensorBoard; its history, if nothing kills it."""
     board = summaries.TensorBoard(folder / "board", 2, lambda: {"masks": PICTURE})
     checkpoints, callbacks = folder / "checkpoints", [board, *([kill] if kill else [])]
-    return loop.fit(fresh(config), batches, IMAGES, config, checkpoints, callbacks)
+    try:
+        return loop.fit(fresh(config), batches, IMAGES, config, checkpoints, callbacks)
+    finally:
+        board.close()
 
 
 def train(folder, *kills, config=CONFIG):
@@ -105,6 +108,18 @@ def test_no_step_is_doubled_after_a_kill(kills, seconds, twice, every_step, tmp_
         assert ever == EXPECTED["train/loss"]
 
 
+def test_lives_of_one_second_and_of_a_clock_that_runs_behind(every_step, monkeypatch, tmp_path):
+    """TensorBoard reads the files by name: the names say which life came first."""
+    config = dataclasses.replace(CONFIG, checkpoint_seconds=0.0)
+    for clock, kill in ((1e9, Kill(0, 1)), (1e9, Kill(1, 1)), (0.9e9, None)):
+        monkeypatch.setattr(summaries.time, "time", lambda clock=clock: clock)
+        try:
+            life(tmp_path, config, kill)
+        except KeyboardInterrupt:
+            assert kill
+    assert steps_of(board(tmp_path)) == EXPECTED
+
+
 def test_a_file_that_a_kill_cut_short_hides_nothing(every_step, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         life(tmp_path, kill=Kill(1, 1))
@@ -146,8 +161,9 @@ def test_every_phase_has_its_directory_and_every_model_its_miou(finished):
 def test_make_shows_them():
     for variables, folder in (([], "runs/demo"), (["RUN=runs/mine"], "runs/mine")):
         done = subprocess.run(
-            ["make", "-n", "tensorboard", *variables], cwd=ROOT, capture_output=True, text=True
-        )
+            ["make", "--no-print-directory", "-n", "tensorboard", *variables],
+            cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
         assert done.returncode == 0
         assert (
             done.stdout.splitlines()[-1] == f".venv/bin/tensorboard --logdir {folder}/tensorboard"
