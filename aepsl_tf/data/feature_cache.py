@@ -22,7 +22,10 @@ _CHUNK, _BATCH = 64, 8  # images a file, images a forward pass
 
 
 class FeatureCache:
-    """float32 features `[images, 2, h, w, C]`: index 0 the picture, 1 its mirror.
+    """Features `[images, 2, h, w, C]`: index 0 the picture, 1 its mirror.
+
+    They lie on the disk in the precision in which the trunk computes them, so nothing is rounded,
+    and half precision takes half the disk.
 
     Args:
       run_dir: the run that holds the family and the cache.
@@ -38,6 +41,7 @@ class FeatureCache:
         cells = (self.size - 1) // 8 + 1
         channels = model.frozen.output.shape[-1]
         self.shape = (1 + mirrored, cells, cells, channels)
+        self.dtype = np.dtype(tf.as_dtype(model.frozen.output.dtype).as_numpy_dtype)
         self.directory = run_dir.cache(self._key(run_dir.digest_of(family.directory)))
 
     def _key(self, pictures):
@@ -50,7 +54,10 @@ class FeatureCache:
         return hashlib.sha256(to_json(parts).encode()).hexdigest()[:16]
 
     def bytes(self):
-        return 4 * int(np.prod(self.shape)) * self.family.images
+        return self._image_bytes() * self.family.images
+
+    def _image_bytes(self):
+        return self.dtype.itemsize * int(np.prod(self.shape))
 
     def fill_up(self, worker=0, workers=1, concluded=lambda: False):
         """Computes the chunks that are missing; prints the size first.
@@ -94,12 +101,12 @@ class FeatureCache:
                 self._fill([*missing[first:], *missing[:first]], worker, bar, over)
 
     def _path(self, chunk):
-        return self.directory / f"{chunk:05d}.f32"
+        return self.directory / f"{chunk:05d}.{self.dtype.name}"
 
     def _is_whole(self, chunk):
         """Whether it is there, and not cut short by a disk or a machine that died."""
-        path, values = self._path(chunk), int(np.prod(self.shape)) * self._size(chunk)
-        return path.exists() and path.stat().st_size == 4 * values
+        path, expected = self._path(chunk), self._image_bytes() * self._size(chunk)
+        return path.exists() and path.stat().st_size == expected
 
     def _size(self, chunk):
         """Images in a chunk."""
@@ -120,7 +127,7 @@ class FeatureCache:
         def frozen(images):
             views = [images, images[:, :, ::-1]] if self.mirrored else [images]
             features = [self.model.frozen(view, training=False) for view in views]
-            return tf.cast(tf.stack(features, axis=1), tf.float32)
+            return tf.stack(features, axis=1)
 
         pictures = datasets.warped_pictures(self.family, self.size, self.fill, _BATCH, numbers)
 
@@ -133,7 +140,7 @@ class FeatureCache:
                 with open(beside, "wb") as file:
                     for batch in batches:
                         present = batch["image"].numpy() < self.family.images
-                        frozen(batch["picture"]).numpy()[present].astype("<f4").tofile(file)
+                        file.write(frozen(batch["picture"]).numpy()[present].tobytes())
                 os.replace(beside, self._path(chunk))
                 bar.update(self._size(chunk))
 
@@ -142,11 +149,11 @@ class FeatureCache:
         image, view = item
         if view >= self.shape[0]:
             raise IndexError(f"{self.directory} holds no mirrored pictures")
-        values = int(np.prod(self.shape[1:]))
+        count = self._image_bytes() // self.shape[0]
         place = (image % _CHUNK) * self.shape[0] + view
         # Not mapped into memory, where what has been read of it would count as this process's.
-        path, offset = self._path(image // _CHUNK), 4 * values * place
-        return np.fromfile(path, "<f4", values, offset=offset).reshape(self.shape[1:])
+        stored = np.fromfile(self._path(image // _CHUNK), np.uint8, count, offset=count * place)
+        return stored.view(self.dtype).reshape(self.shape[1:]).astype(np.float32)
 
     def load(self, row):
         """The features of one of `order.batch_rows`, inside a graph; zeros where not present."""

@@ -26,19 +26,20 @@ def overlay(image, mask, palette, alpha=0.55):
       uint8 `[H, W, 3]` RGB.
     """
     _check_size(image, mask, "mask")
-    rows, columns = np.indices(mask.shape)
+    marked = mask != BACKGROUND
+    ids, (rows, columns) = mask[marked], np.nonzero(marked)
     striped = (rows + columns) % _HATCH_PERIOD < _HATCH_PERIOD // 2
-    share = np.where((mask == VOID) & ~striped, 0.4, 1.0)
-    opacity = alpha * np.where(mask == BACKGROUND, 0.0, share)
-    drawn = _blend(image, palette[mask], opacity)
+    opacity = alpha * np.where((ids == VOID) & ~striped, 0.4, 1.0)
+    tinted = _blend(image[marked], palette[ids], opacity)
     # Borders lie inside their class, so they cover no background.
-    ids = np.pad(mask, 1, mode="edge")
+    around = np.pad(mask, 1, mode="edge")
     border = np.zeros(mask.shape, bool)
-    for neighbour in (ids[:-2, 1:-1], ids[2:, 1:-1], ids[1:-1, :-2], ids[1:-1, 2:]):
+    for neighbour in (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]):
         border |= neighbour != mask
-    border &= (mask != BACKGROUND) & (mask != VOID)
-    drawn[border] *= _BORDER_SHADE
-    return np.rint(drawn).astype(np.uint8)
+    tinted[border[marked] & (ids != VOID)] *= _BORDER_SHADE
+    drawn = image.copy()
+    drawn[marked] = np.rint(tinted)
+    return drawn
 
 
 def heatmap_overlay(image, heatmap):
@@ -61,7 +62,7 @@ def heatmap_overlay(image, heatmap):
 
 
 def _blend(image, colours, opacity):
-    opacity = opacity[:, :, None]
+    opacity = opacity[..., None]
     return (1 - opacity) * image + opacity * colours
 
 
