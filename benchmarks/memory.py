@@ -3,7 +3,7 @@
 python -m benchmarks.memory --devkit=VOCdevkit/VOC2012 --images=1000
 
 A devkit's first images come again and again under new ids, so that both splits hold the same
-pictures. Each phase runs in a process of its own (`--workers=1`), with a tiny network: what grows
+pictures; --side makes them small, and so many of them feasible. Each phase runs in a process of its own (`--workers=1`), with a tiny network: what grows
 with the split shows, what a network takes does not. Prints MiB, and the ratio, which should stay
 below 1.05.
 """
@@ -20,6 +20,8 @@ import re
 import sys
 import tempfile
 import time
+
+from PIL import Image
 
 from aepsl_tf import config
 from aepsl_tf.data import runners
@@ -54,6 +56,19 @@ PHASES = {
     "report": ("aepsl_tf.phases.report", config.Report, {}),
 }  # fmt: skip
 """Name → module, settings and their changes, each phase after those that it needs."""
+
+
+def shrink_devkit(devkit, target, different, side):
+    """The first `different` pictures and masks of a devkit in `target`, `side` pixels at most."""
+    kinds = {"JPEGImages": ".jpg", "SegmentationClass": ".png"}
+    for folder in kinds:
+        (target / folder).mkdir(parents=True)
+    for mask in sorted((devkit / "SegmentationClass").glob("*.png"))[:different]:
+        for folder, suffix in kinds.items():
+            with Image.open(devkit / folder / f"{mask.stem}{suffix}") as picture:
+                size = [max(1, length * side // max(picture.size)) for length in picture.size]
+                way = Image.Resampling.NEAREST if suffix == ".png" else Image.Resampling.BILINEAR
+                picture.resize(size, way).save(target / folder / f"{mask.stem}{suffix}")
 
 
 def repeat_devkit(devkit, target, images, different):
@@ -95,6 +110,7 @@ def main():
     parser.add_argument("--devkit", type=pathlib.Path, required=True, help="with JPEGImages")
     parser.add_argument("--images", type=int, default=100, help="of the smaller split")
     parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--side", type=int, default=0, help="pixels of a picture's; 0: as it is")
     parser.add_argument("--only", default="", help="phases whose names begin so")
     parser.add_argument("--folder", help="where the runs lie while this works")
     arguments = parser.parse_args()
@@ -103,16 +119,20 @@ def main():
     counts = [arguments.images, arguments.images * arguments.times]
     print(f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d %H:%M')}: "
           f"peak MiB at {counts[0]} and {counts[1]} images\n")  # fmt: skip
-    print(f"| phase | {counts[0]} | {counts[1]} | ratio | seconds |\n|---|---:|---:|---:|---:|")
+    print(f"| phase | {counts[0]} | {counts[1]} | seconds | ratio |\n|---|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         folders = [pathlib.Path(folder) / str(count) for count in counts]
+        devkit = arguments.devkit
+        if arguments.side:
+            devkit = pathlib.Path(folder) / "small"
+            shrink_devkit(arguments.devkit, devkit, arguments.images, arguments.side)
         for count, place in zip(counts, folders, strict=True):
-            repeat_devkit(arguments.devkit, place / "devkit", count, arguments.images)
+            repeat_devkit(devkit, place / "devkit", count, arguments.images)
         for name in (name for name in PHASES if name.startswith(arguments.only)):
             (few, _), (many, seconds) = (
                 runners.in_fresh_process(memory.run_alone, name, place) for place in folders
             )
-            print(f"| {name} | {few:.0f} | {many:.0f} | {many / few:.3f} | {seconds:.0f} |",
+            print(f"| {name} | {few:.0f} | {many:.0f} | {seconds:.0f} | {many / few:.3f} |",
                   flush=True)  # fmt: skip
 
 

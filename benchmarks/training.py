@@ -4,7 +4,9 @@ python -m benchmarks.training --kinds=segmenter,classifier --batches=2,4,8
 
 VGG-16 LargeFOV on resident input, all layers learning. Each row is ours in one precision and with
 one way to the kernels' gradients, against the twin (`benchmarks/torch_twin.py`) in its own faster
-precision; ratio: our seconds by its seconds, median (min to max) over the rounds. --torch names the
+precision; ratio: our seconds by its seconds, median (min to max) over the rounds. "limit" is the
+share that the convolutions' GFLOP a second, of the whole step, have of the fastest forward
+convolution's in that precision (`benchmarks.layers`), timed before and after. --torch names the
 Python that has torch.
 """
 
@@ -24,6 +26,7 @@ from aepsl_tf.models import model_dir
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.models.segmenter import Segmenter
 from aepsl_tf.training import solver
+from benchmarks import layers
 
 PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
 """--precision → the twin's."""
@@ -90,6 +93,10 @@ class Ours:
         return time.perf_counter() - start
 
 
+def _limits(batch, size):
+    return {precision: layers.best_rate(batch, size, precision) for precision in PRECISIONS}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kinds", default="segmenter,classifier")
@@ -105,7 +112,8 @@ def main():
     names = [tf.config.experimental.get_device_details(g).get("device_name") for g in gpus]
     print(f"{', '.join(names) or platform.machine()}, {os.cpu_count()} cores, TensorFlow "
           f"{tf.__version__}, {time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
-    print("| step | ours, images/s | PyTorch | seconds, ours / PyTorch |\n|---|---:|---:|---:|")
+    print("| step | ours, images/s | limit | PyTorch | seconds, ours / PyTorch |\n"
+          "|---|---:|---:|---:|---:|")  # fmt: skip
     for kind in arguments.kinds.split(","):
         for batch in map(int, arguments.batches.split(",")):
             row(arguments, kind, batch)
@@ -114,22 +122,26 @@ def main():
 def row(arguments, kind, batch):
     """Times ours in each precision, and the twin in each, by turns; prints a row of each."""
     wanted = batch, arguments.size
+    limits = [_limits(*wanted)]
     timed = {("ours", *way): Ours(kind, *wanted, *way) for way in WAYS}
     if arguments.torch:
         timed |= {("twin", p): Twin(arguments.torch, kind, *wanted, p) for p in PRECISIONS.values()}
     rounds = [{who: one.seconds(arguments.steps) for who, one in timed.items()}
               for _ in range(arguments.rounds)]  # fmt: skip
+    limits.append(_limits(*wanted))
     medians = {who: statistics.median(r[who] for r in rounds) for who in timed}
     twins = {who: s for who, s in medians.items() if who[0] == "twin"}
     best = min(twins, key=twins.get, default=None)
 
     def rate(who):
-        return f"{arguments.steps * batch / medians[who]:.2f}"
+        return arguments.steps * batch / medians[who]
 
     for way in WAYS:
         ratios = sorted(r["ours", *way] / r[best] for r in rounds) if best else []
-        print(f"| {kind}, B = {batch}, {', '.join(way)} | {rate(('ours', *way))} | " + (
-            f"{rate(best)} ({best[1]}) | {statistics.median(ratios):.2f} "
+        ours, limit = rate(("ours", *way)), max(found[way[0]] for found in limits)
+        share = ours * layers.step_gflop(arguments.size) / limit
+        print(f"| {kind}, B = {batch}, {', '.join(way)} | {ours:.2f} | {share:.2f} | " + (
+            f"{rate(best):.2f} ({best[1]}) | {statistics.median(ratios):.2f} "
             f"({ratios[0]:.2f} to {ratios[-1]:.2f}) |" if best else "– | – |"
         ), flush=True)  # fmt: skip
     for one in timed.values():

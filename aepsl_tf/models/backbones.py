@@ -20,7 +20,7 @@ from aepsl_tf import quiet
 from aepsl_tf.data.transforms import INPUT_MEAN
 from aepsl_tf.errors import InputError
 
-_MANY = 256  # channels from which a matrix product a tap is worth its call
+_MANY = 512  # channels from which a matrix product a tap is worth its call: conv4_2 to fc7
 # Filters of conv1…conv5 (each inner tuple one block) and of fc6 = fc7.
 _SIZES = {
     "vgg16": (((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3), 1024),
