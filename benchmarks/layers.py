@@ -113,7 +113,8 @@ def main():
     arguments = parser.parse_args()
     devices = [d.name for d in tf.config.list_physical_devices("GPU")] or [platform.machine()]
     print(f"{', '.join(devices)}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, "
-          f"TensorFlow {tf.__version__}, {time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
+          f"TensorFlow {tf.__version__}, "
+          f"{time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
     found = convolutions(arguments.size, precision=arguments.precision,
                          kernel_gradients=arguments.kernel_gradients)  # fmt: skip
     rows = [(one[0].name, arguments.batch * gflop(*one),

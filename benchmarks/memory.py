@@ -1,11 +1,11 @@
-"""Peak memory of every phase, at a number of images and at twenty times as many.
+"""Peak memory of every phase, at a number of images and at many times as many.
 
-python -m benchmarks.memory --devkit=VOCdevkit/VOC2012 --images=1000
+python -m benchmarks.memory --devkit=VOCdevkit/VOC2012 --images=1000 --times=20
 
 A devkit's first images come again and again under new ids, so that both splits hold the same
-pictures; --side makes them small, and so many of them feasible. Each phase runs in a process of its own (`--workers=1`), with a tiny network: what grows
-with the split shows, what a network takes does not. Prints MiB, and the ratio, which should stay
-below 1.05.
+pictures; --side makes them small, and so many of them feasible. Each phase runs in a process of
+its own (`--workers=1`), with a tiny network: what grows with the split shows, what a network takes
+does not. Prints MiB, and the ratio, which should stay below 1.05.
 """
 
 import argparse

@@ -21,6 +21,7 @@ from aepsl_tf import config
 from aepsl_tf.data import encoding, runners
 from aepsl_tf.inference import cells, crf
 from aepsl_tf.run_dir import RunDir
+from benchmarks import memory
 from data_prep import write_saliency, write_voc
 from data_prep.saliency import methods
 
@@ -66,10 +67,12 @@ def tasks(arguments):
 
     def write(workers):
         with tempfile.TemporaryDirectory() as folder:
-            settings = config.WriteVoc(voc_root=arguments.devkit)
+            many = pathlib.Path(folder) / "devkit"
+            memory.repeat_devkit(devkit, many, arguments.write_images, arguments.images)
+            settings = config.WriteVoc(voc_root=str(many))
             write_voc.run(settings, RunDir(pathlib.Path(folder) / "run"), workers)
 
-    return made | {"write_voc, the whole split": write}
+    return made | {f"write_voc, {arguments.write_images} images": write}
 
 
 def seconds(work, workers):
@@ -82,6 +85,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("devkit")
     parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--write_images", type=int, default=5000, help="the same ones again")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--onnx_model", default="")

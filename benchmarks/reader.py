@@ -5,9 +5,10 @@ python -m benchmarks.reader VOCdevkit/VOC2012 --images=200 --runs=3 --against=..
 Times mining, evaluation and prediction (both without the CRF) of the first images of a devkit's
 validation split, and the network alone on inputs that lie ready, in batches of 8 of one size and
 one by one. The tasks take turns in one process; with --against the same work by the other checkout,
-in a process of its own, comes right after each. Shows medians, the rate as a share of the network's
-own, and the ratio of the medians. Nothing is prohibited (--p=0), so every class is work. A time
-holds the loading of the model: take many images. Run it on a quiet machine.
+in a process of its own, comes right after each. Nothing is prohibited (--p=0), so every class is
+work. A phase is timed on two images as well, which is its start: loading the model, tracing. Shows
+medians; the times an image and shares of the network's rate are without the start, the ratio of
+the checkouts with it. Run it on a quiet machine.
 """
 
 import argparse
@@ -25,7 +26,9 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PHASES = ("mine_regions", "evaluate", "predict")
-ALONE = ("network, batches of 8", "network, one by one")
+ALONE = ("network in batches of 8", "network one by one")
+FEW = 2
+"""Images whose time is a phase's start."""
 _ANSWER = "ANSWER "
 
 
@@ -75,7 +78,7 @@ def answer(arguments):
         "voc_root": str(devkit), "tags_from": "masks", "backbone": arguments.backbone,
         "weights": arguments.weights, "input": arguments.input, "input_size": arguments.input_size,
         "label_loss": "sigmoid", "epochs": 1, "global_batch": 2, "train_split": "few", "p": 0.0,
-        "crf": False, "learning_rate": 1e-6,
+        "crf": False, "learning_rate": 1e-6, "precision": arguments.precision,
     }  # fmt: skip
 
     def read(cls, **changes):
@@ -83,29 +86,33 @@ def answer(arguments):
         return cls(**{k: v for k, v in common.items() if k in names} | changes)
 
     run_dir = RunDir(folder / "run")
-    for split, some in (("few", ids[:2]), ("many", ids)):
+    for split, some in (("few", ids[:FEW]), ("many", ids)):
         (folder / split).write_text("\n".join(some))
         settings = read(config.WriteVoc, split=split, ids_file=str(folder / split))
         write_voc.run(settings, run_dir, 1)
-    (folder / "pictures").mkdir()
-    for id_ in ids:
-        (folder / f"pictures/{id_}.jpg").symlink_to((devkit / f"JPEGImages/{id_}.jpg").resolve())
+        (folder / f"pictures_{split}").mkdir()
+        for id_ in some:
+            (folder / f"pictures_{split}/{id_}.jpg").symlink_to(
+                (devkit / f"JPEGImages/{id_}.jpg").resolve()
+            )
     train_classifier.run(read(config.TrainClassifier), run_dir)
     supervised_masks.run(read(config.SupervisedMasks), run_dir)
     train_segmenter.run(read(config.TrainSegmenter, masks="supervised"), run_dir)
     masks = folder / "masks"
     phases = {
-        "mine_regions": (mine_regions, read(config.MineRegions, train_split="many"),
-                         run_dir.regions(1)),
-        "evaluate": (evaluate, read(config.Evaluate, split="many"), run_dir.evaluation("psl")),
-        "predict": (predict, read(config.Predict, images=str(folder / "pictures"),
-                                  output=str(masks)), masks),
+        "mine_regions": lambda split: (
+            mine_regions, read(config.MineRegions, train_split=split), run_dir.regions(1)),
+        "evaluate": lambda split: (
+            evaluate, read(config.Evaluate, split=split), run_dir.evaluation("psl")),
+        "predict": lambda split: (
+            predict, read(config.Predict, images=str(folder / f"pictures_{split}"),
+                          output=str(masks)), masks),
     }  # fmt: skip
     alone = None
     for line in sys.stdin:
-        task = line.strip()
+        task, _, split = line.strip().partition(" of ")
         if task in phases:
-            phase, settings, made = phases[task]
+            phase, settings, made = phases[task](split)
             shutil.rmtree(made, ignore_errors=True)
             made.unlink(missing_ok=True)
             start = time.monotonic()
@@ -113,7 +120,7 @@ def answer(arguments):
         else:
             alone = alone or network(run_dir, ids, devkit)
             start = time.monotonic()
-            alone(8 if task == ALONE[0] else 1)
+            alone(8 if line.strip() == ALONE[0] else 1)
         print(f"\n{_ANSWER}{json.dumps(time.monotonic() - start)}", flush=True)
 
 
@@ -155,6 +162,7 @@ def main():
     parser.add_argument("--weights", default="none")
     parser.add_argument("--input", default="crop")
     parser.add_argument("--input_size", type=int, default=321)
+    parser.add_argument("--precision", default="float32", help="of all")
     parser.add_argument("--work_in", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work_in:
@@ -163,7 +171,7 @@ def main():
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, "
           f"{time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
     passed = [str(pathlib.Path(arguments.devkit).resolve())]
-    for name in ("images", "backbone", "weights", "input", "input_size"):
+    for name in ("images", "backbone", "weights", "input", "input_size", "precision"):
         passed.append(f"--{name}={getattr(arguments, name)}")
     trees = {"here": ROOT}
     if arguments.against:
@@ -175,24 +183,30 @@ def main():
             (pathlib.Path(folder) / name).mkdir()
             workers[name] = Worker(tree, pathlib.Path(folder) / name, passed)
         for run in range(-arguments.uncounted, arguments.runs):
-            for task in (*ALONE, *PHASES):
+            for task in (*ALONE, *(f"{p} of {split}" for p in PHASES for split in ("few", "many"))):
                 for name, worker in workers.items():
-                    if task in PHASES or name == "here":
+                    if name == "here" or task not in ALONE:
                         taken = worker.ask(task)
                         if run >= 0:
                             seconds.setdefault((task, name), []).append(taken)
         for worker in workers.values():
             worker.end()
-    medians = {key: statistics.median(values) for key, values in seconds.items()}
-    print("| | s an image | spread | of the network, batches of 8 | one by one | there | ratio |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
-    for task in (*ALONE, *PHASES):
-        taken, here = seconds[task, "here"], medians[task, "here"]
-        there = medians.get((task, "there"))
-        shares = [f"{medians[alone, 'here'] / here:.3f}" for alone in ALONE]
-        older = [f"{there / arguments.images:.3f}", f"{there / here:.2f}"] if there else ["", ""]
-        print(f"| {task} | {here / arguments.images:.3f} | {max(taken) / min(taken) - 1:.0%} | "
-              f"{' | '.join([*shares, *older])} |")  # fmt: skip
+    show(arguments.images, {key: statistics.median(values) for key, values in seconds.items()})
+
+
+def show(images, medians):
+    """Prints the table of {(task, checkout): seconds}."""
+    alone = [medians[task, "here"] / images for task in ALONE]
+    print("| | start, s | s an image | older | times as fast | of the network one by one "
+          "| in batches of 8 |\n|---|---:|---:|---:|---:|---:|---:|")  # fmt: skip
+    for task, taken in zip(ALONE, alone, strict=True):
+        print(f"| {task} | | {taken:.3f} | | | {alone[1] / taken:.3f} | {alone[0] / taken:.3f} |")
+    for phase in PHASES:
+        start, whole = (medians[f"{phase} of {split}", "here"] for split in ("few", "many"))
+        each, there = (whole - start) / (images - FEW), medians.get((f"{phase} of many", "there"))
+        older = f"{there / images:.3f} | {there / whole:.2f}" if there else " | "
+        print(f"| {phase} | {start:.1f} | {each:.3f} | {older} | {alone[1] / each:.3f} "
+              f"| {alone[0] / each:.3f} |")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -6,8 +6,15 @@ from benchmarks import processes
 
 
 def test_processes(devkit, monkeypatch, capsys):
-    arguments = ["processes", str(devkit), "--images=2", "--rounds=1", "--workers=1"]
+    arguments = [
+        "processes",
+        str(devkit),
+        "--images=2",
+        "--write_images=3",
+        "--rounds=1",
+        "--workers=1",
+    ]
     monkeypatch.setattr(sys, "argv", arguments)
     processes.main()
     rows = [line.split(" |")[0] for line in capsys.readouterr().out.splitlines()]
-    assert {"| CRF", "| DRFI", "| write_voc, the whole split"} <= set(rows)
+    assert {"| CRF", "| DRFI", "| write_voc, 3 images"} <= set(rows)
