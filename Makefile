@@ -1,11 +1,12 @@
 # make demo: the whole method on drawn scenes; make tensorboard: the curves of RUN. make test: every
-# test but the long ones and Beam's, which test-long and test-scale run.
+# test but the long ones and Beam's, which test-long and test-scale run. make bench-check
+# DEVKIT=VOC2012: five minutes, and an error where a ratio of docs/benchmarks.md has become worse.
 PYTHON ?= python3.11
 VENV := .venv
 SCALE := .venv-scale
 RUN ?= runs/demo
 
-.PHONY: install demo tensorboard test test-long test-scale lint
+.PHONY: install demo tensorboard bench-check test test-long test-scale lint
 install: $(VENV)/installed
 
 $(VENV)/installed: requirements.txt
@@ -31,6 +32,10 @@ demo: install
 
 tensorboard: install
 	$(VENV)/bin/tensorboard --logdir $(RUN)/tensorboard
+
+bench-check: install
+	@test -n "$(DEVKIT)" || { echo "give DEVKIT=VOC2012, a devkit of photographs"; exit 1; }
+	$(VENV)/bin/python -m benchmarks.run --devkit=$(DEVKIT) --check
 
 test: install
 	$(VENV)/bin/ruff check .
