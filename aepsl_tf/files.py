@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -41,6 +42,11 @@ def walk(folder, enter=lambda path: True, onerror=None):
             if not name.startswith(".") and name != MAC and enter(os.path.join(below, name))
         )  # fmt: skip
         yield below, names
+
+
+def path_below(folder, name):
+    """`str(folder / name)` where a million names pass: pathlib would intern every one of them."""
+    return os.path.join(folder, name).removeprefix("./")
 
 
 def write_atomic(path, content):
@@ -276,8 +282,10 @@ class Content:
     Args:
       given: the setting's value; "" where a default stands.
       path: the file or the folder.
-      names: of a folder, the files that are read, relative to it, or a function that tells them
-        where finding out costs time; its stamp is then one of the whole folder.
+      names: of a folder, the files that are read, relative to it: a list; or what gives them in
+        their order whenever it is iterated over, where all at once would fill the memory; or a
+        function that tells them where finding out costs time; the stamp is then one of the whole
+        folder.
     """
 
     def __init__(self, given, path, names=None):
@@ -285,7 +293,8 @@ class Content:
 
     @functools.cached_property
     def names(self):
-        return sorted(self._names() if callable(self._names) else self._names)
+        names = self._names() if callable(self._names) else self._names
+        return sorted(names) if isinstance(names, list) else names
 
     @functools.cached_property
     def there(self):
@@ -307,10 +316,10 @@ class Content:
         return _of_lines(self._digests())
 
     def _digests(self):
+        names = iter(self.names)
         with concurrent.futures.ThreadPoolExecutor() as threads:
-            for first in range(0, len(self.names), 1000):  # each waits in memory, done or not
-                some = self.names[first : first + 1000]
-                digests = threads.map(_sha256, map(self.path.joinpath, some))
+            while some := list(itertools.islice(names, 100)):  # each waits in memory, done or not
+                digests = threads.map(_sha256, (path_below(self.path, name) for name in some))
                 yield from zip(some, digests, strict=True)
 
     @functools.cached_property
@@ -319,7 +328,7 @@ class Content:
         if self._names is None or not self.there:
             return None
         names = _files_below(self.path) if callable(self._names) else self.names
-        return _of_lines((name, _size_and_time(self.path / name)) for name in names)
+        return _of_lines((name, _size_and_time(path_below(self.path, name))) for name in names)
 
     def to_json(self):
         """What a manifest keeps."""

@@ -70,7 +70,8 @@ class Masks:
 
     def _ids(self, path):
         try:
-            data = pathlib.Path(path).read_bytes()
+            with open(path, "rb") as file:
+                data = file.read()
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror})") from error
         try:

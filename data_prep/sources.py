@@ -1,9 +1,10 @@
 """Where a split's pictures, masks and tags lie: a VOC devkit, or any folder of pictures."""
 
+import bisect
 import hashlib
+import heapq
 import os
 import pathlib
-import sys
 
 from absl import logging
 
@@ -11,7 +12,7 @@ from aepsl_tf.classes import VOC, ClassSet
 from aepsl_tf.data import lists
 from aepsl_tf.data.lists import PICTURES
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import Content, walk
+from aepsl_tf.files import Content, path_below, walk
 from data_prep import tags
 
 _MASK_FOLDER = "SegmentationClass"
@@ -22,57 +23,101 @@ def of(settings, before=None):
     return (Folder if settings.images_dir else Devkit)(settings, before)
 
 
-class _Files:
-    """The files of a folder by id: path below it, without suffix.
+def _files_below(folder, suffixes, without=""):
+    """Yields (id: path below the folder, without suffix; the suffix) of its files.
 
     Args:
       folder: a path; where there is none, there are no files.
       suffixes: of the files that count, in lower case.
-      ids: those that are asked for; None for all.
       without: a folder below that is another's.
     """
+    for below, names in walk(folder, lambda path: os.path.abspath(path) != without):
+        prefix = os.path.relpath(below, folder).replace(os.sep, "/") + "/"
+        names.sort()
+        for name in names:
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() in suffixes and not name.startswith("."):
+                yield (prefix + stem).removeprefix("./"), suffix
 
-    def __init__(self, folder, suffixes, ids=None, without=""):
-        self.folder, self._suffixes = pathlib.Path(folder), suffixes
-        # A million ids are there once: these keys are the caller's own, and suffixes are shared.
-        self._found = {} if ids is None else dict.fromkeys(ids)
+
+class _Files:
+    """The files of a split's images below a folder; its length is how many images have one.
+
+    Args:
+      ids: of the images, sorted.
+      folder, suffixes, without: as `_files_below` takes them.
+    """
+
+    def __init__(self, ids, folder, suffixes, without=""):
+        self.folder = pathlib.Path(folder)
+        # A million ids are there once, the caller's own; a byte says how each one's suffix is
+        # written, 0 that there is no file.
+        self._ids, self._found = ids, bytearray(len(ids))
+        self._written = ["", *suffixes]
         self._others = {}  # second files of one id
-        for below, names in walk(folder, lambda path: os.path.abspath(path) != without):
-            prefix = os.path.relpath(below, folder).replace(os.sep, "/") + "/"
-            for name in sorted(names):
-                stem, suffix = os.path.splitext(name)
-                if suffix.lower() in suffixes and not name.startswith("."):
-                    id_ = (prefix + stem).removeprefix("./")
-                    if self._found.get(id_):
-                        self._others[id_] = suffix
-                    elif ids is None or id_ in self._found:
-                        self._found[id_] = sys.intern(suffix)
+        for id_, suffix in _files_below(folder, suffixes, without):
+            place = self._place(id_)
+            if place is None:
+                continue
+            if self._found[place]:
+                self._others[id_] = suffix
+                continue
+            if suffix not in self._written:  # .JPG
+                self._written.append(suffix)
+            self._found[place] = self._written.index(suffix)
+
+    def _place(self, id_):
+        place = bisect.bisect_left(self._ids, id_)
+        return place if self._ids[place : place + 1] == [id_] else None
+
+    def __len__(self):
+        return len(self._ids) - self._found.count(0)
 
     def __contains__(self, id_):
-        return bool(self._found.get(id_))
-
-    def __iter__(self):
-        return iter(self._found)
-
-    def name(self, id_):
-        """The id's file below the folder.
-
-        Raises:
-          InputError: two files have this id.
-        """
-        if id_ in self._others:
-            raise InputError(
-                f"{self.folder}: {id_}{self._found[id_]} and {id_}{self._others[id_]} are one "
-                "image's by their names: remove or rename one"
-            )
-        return id_ + self._found[id_]
+        return self._found[self._place(id_)] > 0
 
     def path(self, id_):
-        return str(self.folder / self.name(id_))
+        return path_below(self.folder, self._name(self._place(id_)))
 
-    def names(self, ids):
-        """The files of several ids, by their likeliest names where they are not there any more."""
-        return [self.name(id_) if id_ in self else id_ + self._suffixes[0] for id_ in ids]
+    def _name(self, place):
+        """A file below the folder, by its likeliest name where it is not there any more."""
+        return self._ids[place] + self._written[self._found[place] or 1]
+
+    def names(self):
+        """Yields all names below the folder in the order of the names."""
+        waiting = []  # `a.jpg` comes after `a.b.jpg`
+        for place, id_ in enumerate(self._ids):
+            while waiting and waiting[0] < id_:  # so it comes before all that are to follow
+                yield heapq.heappop(waiting)
+            heapq.heappush(waiting, self._name(place))
+        yield from sorted(waiting)
+
+    def refuse_two(self, ids):
+        """Raises InputError where two files have one of these ids."""
+        for id_ in ids if self._others else ():
+            if id_ in self._others:
+                one = self._name(self._place(id_))
+                raise InputError(
+                    f"{self.folder}: {one} and {id_}{self._others[id_]} are one image's by their "
+                    "names: remove or rename one"
+                )
+
+
+class _Names:
+    """The names of several `_Files` below their common root, in their order, made anew at every
+    pass: they are longer than all else that is kept of an image.
+
+    Args:
+      parts: {what stands before the names: files}.
+    """
+
+    def __init__(self, parts):
+        self._parts = sorted(parts.items())
+
+    def __iter__(self):
+        for prefix, files in self._parts:
+            for name in files.names():
+                yield prefix + name
 
 
 class _Source:
@@ -86,11 +131,11 @@ class _Source:
       masks: where masks lie.
     """
 
-    def __init__(self, settings, before):
+    def __init__(self, settings, before, in_order):
         self.settings, self._before = settings, before
         self.masks = self._masks_folder()
-        self._mask_files = _Files(self.masks or "", (".png",) if self.masks else (), self.ids)
-        self.with_mask = sum(id_ in self._mask_files for id_ in self.ids)
+        self._mask_files = _Files(in_order, self.masks or "", (".png",) if self.masks else ())
+        self.with_mask = len(self._mask_files)
         all_masks = bool(self.ids) and self.with_mask == len(self.ids)
         self.has_truth = settings.ground_truth == "auto" and all_masks
         self.tags_from = settings.tags_from
@@ -110,16 +155,15 @@ class _Source:
             return "none (--ground_truth=none)"
         return f"none, {self.with_mask} of {len(self.ids)} masks are there"
 
-    def _needed(self, files, ids, folder, hint=""):
-        missing = [id_ for id_ in ids if id_ not in files]
-        if missing:
+    def _needed(self, files, folder, hint=""):
+        if len(files) < len(self.ids):
+            missing = [id_ for id_ in self.ids if id_ not in files]
             some = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
             raise InputError(
-                f"{folder}: expected {len(ids)} files, found {len(ids) - len(missing)}; missing: "
-                f"{some}. Add them or take their ids out of the split{hint}"
+                f"{folder}: expected {len(self.ids)} files, found {len(files)}; missing: {some}. "
+                f"Add them or take their ids out of the split{hint}"
             )
-        for id_ in ids:
-            files.name(id_)
+        files.refuse_two(self.ids)
 
     def refuse_missing(self, truth=False):
         """Refuses a split, or its ground truth, that cannot be written for want of files."""
@@ -131,35 +175,44 @@ class _Source:
         self._refuse_missing()
         if not self.ids:
             raise InputError(f"{given.split}: no picture is in this split")
-        self._needed(self._pictures, self.ids, self._pictures.folder)
+        self._needed(self._pictures, self._pictures.folder)
         if self.tags_from == "masks" or self.has_truth or truth:
             hint = ", or give another --tags_from" if self.tags_from == "masks" else ""
-            self._needed(self._mask_files, self.ids, self.masks, hint)
+            self._needed(self._mask_files, self.masks, hint)
 
     def tags(self, classes):
-        """Image id → sorted class ids, from any source but the masks."""
+        """The sorted class ids of every image, in the order of `ids`, from any source but masks."""
+        return tags.shared(self._tags(classes))
+
+    def _tags(self, classes):
         if self.tags_from == "csv":
             if not self.settings.labels_csv:
                 raise InputError(
                     "--tags_from=csv needs --labels_csv=FILE with columns image,labels"
                 )
             lenient = self.settings.untagged != "refuse"
-            return tags.from_csv(self.settings.labels_csv, self.ids, classes, lenient)
+            found = tags.from_csv(self.settings.labels_csv, self.ids, classes, lenient)
+            return map(found.__getitem__, self.ids)
         if self.tags_from == "none":
-            return {id_: [] for id_ in self.ids}
+            return ([] for _ in self.ids)
         return self._own_tags(classes)
 
     def _content(self, named):
         """What is read: {field: `Content`}, with files below their folders.
 
         Args:
-          named: (field, folder, names below it).
+          named: (field, folder, {what stands before the names: `_Files`}).
+
+        Raises:
+          InputError: two files have one id.
         """
         own = {
             "ids_file": None if self._list is None else Content(self.settings.ids_file, self._list)
         }
-        for field, folder, names in named:
-            own[field] = Content(getattr(self.settings, field), folder, names)
+        for field, folder, parts in named:
+            for files in parts.values():
+                files.refuse_two(self.ids)
+            own[field] = Content(getattr(self.settings, field), folder, _Names(parts))
         return own
 
 
@@ -177,9 +230,10 @@ class Devkit(_Source):
         self._list = _list_of(settings, self.root)
         self._classes = pathlib.Path(settings.classes_file or self.root / "classes.json")
         self.ids = _names(lists.read(self._list), self.root) if self._list.is_file() else []
-        self._pictures = _Files(self.root / "JPEGImages", PICTURES, self.ids)
-        self._xml = _Files(self.root / "Annotations", (".xml",), self.ids)
-        super().__init__(settings, before)
+        in_order = sorted(self.ids)
+        self._pictures = _Files(in_order, self.root / "JPEGImages", PICTURES)
+        self._xml = _Files(in_order, self.root / "Annotations", (".xml",))
+        super().__init__(settings, before, in_order)
 
     def _masks_folder(self):
         given = self.settings.masks_dir
@@ -195,7 +249,7 @@ class Devkit(_Source):
             return self._before
         if all_masks:
             return "masks"
-        return "xml" if any(id_ in self._xml for id_ in self.ids) else "none"
+        return "xml" if len(self._xml) else "none"
 
     def _is_there(self):
         return bool(self.settings.voc_root) and self._pictures.folder.is_dir()
@@ -216,12 +270,10 @@ class Devkit(_Source):
         if self.tags_from == "folders":
             raise InputError("--tags_from=folders is of --images_dir; a devkit has none")
         if self.tags_from == "xml":
-            self._needed(
-                self._xml, self.ids, self._xml.folder, ", or give another --tags_from"
-            )  # fmt: skip
+            self._needed(self._xml, self._xml.folder, ", or give another --tags_from")
 
     def _own_tags(self, classes):
-        return {id_: tags.from_xml(pathlib.Path(self._xml.path(id_)), classes) for id_ in self.ids}
+        return (tags.from_xml(pathlib.Path(self._xml.path(id_)), classes) for id_ in self.ids)
 
     def classes(self):
         return ClassSet.load(self._classes) if self._own_classes() else VOC
@@ -231,16 +283,14 @@ class Devkit(_Source):
         return bool(self.settings.classes_file) or self._classes.exists()
 
     def _named(self, masks, xml):
-        names = [f"JPEGImages/{name}" for name in self._pictures.names(self.ids)]
+        parts = {"JPEGImages/": self._pictures}
         if xml:
-            names += [f"Annotations/{name}" for name in self._xml.names(self.ids)]
-        own = self.masks == self.root / _MASK_FOLDER
-        below = self._mask_files.names(self.ids) if masks else []
-        if own:
-            names += [f"{_MASK_FOLDER}/{name}" for name in below]
-        named = [("voc_root", self.root, names)]
-        if masks and not own:
-            named.append(("masks_dir", self.masks, below))
+            parts["Annotations/"] = self._xml
+        named = [("voc_root", self.root, parts)]
+        if masks and self.masks == self.root / _MASK_FOLDER:
+            parts[f"{_MASK_FOLDER}/"] = self._mask_files
+        elif masks:
+            named.append(("masks_dir", self.masks, {"": self._mask_files}))
         content = self._content(named)
         # Where the devkit is gone its class file is, and not none.
         has_classes = self._own_classes() or not self._is_there()
@@ -275,11 +325,10 @@ def _list_of(settings, root):
 
 def _names(ids, root):
     """Ids of a list of paths to folders that a devkit has not below JPEGImages: the names alone."""
+    if any("/" not in id_ or (root / "JPEGImages" / id_).parent.is_dir() for id_ in ids[:100]):
+        return ids
     names = [id_.rpartition("/")[2] for id_ in ids]
-    foreign = all(
-        "/" in id_ and not (root / "JPEGImages" / id_).parent.is_dir() for id_ in ids[:100]
-    )
-    return names if foreign and len({*names}) == len(ids) else ids
+    return names if len({*names}) == len(ids) else ids
 
 
 class Folder(_Source):
@@ -292,8 +341,8 @@ class Folder(_Source):
     def __init__(self, settings, before=None):
         self.root = pathlib.Path(settings.images_dir)
         masks = os.path.abspath(settings.masks_dir) if settings.masks_dir else ""
-        self._pictures = _Files(self.root, PICTURES, without=masks)
-        self._every = list(self._pictures)
+        every = (id_ for id_, _ in _files_below(self.root, PICTURES, masks))
+        self._every = list(dict.fromkeys(every))
         self._list = pathlib.Path(settings.ids_file) if settings.ids_file else None
         if self._list is not None:
             self.ids = lists.read(self._list)
@@ -302,7 +351,9 @@ class Folder(_Source):
                 id_ for id_ in self._every if self._split_of(id_, settings) == settings.split
             ]
         self._by_folder = bool(self._every) and all("/" in id_ for id_ in self._every)
-        super().__init__(settings, before)
+        in_order = sorted(self.ids)
+        self._pictures = _Files(in_order, self.root, PICTURES, masks)
+        super().__init__(settings, before, in_order)
 
     @staticmethod
     def _split_of(id_, settings):
@@ -353,8 +404,9 @@ class Folder(_Source):
         return super().tags(classes)
 
     def _own_tags(self, classes):
-        names = {id_: [id_.split("/")[0]] for id_ in self.ids}
-        return {id_: tags.ids_of(n, classes, f"{self.root}: {id_}") for id_, n in names.items()}
+        return (
+            tags.ids_of([id_.split("/")[0]], classes, f"{self.root}: {id_}") for id_ in self.ids
+        )
 
     def classes(self):
         if self.settings.classes_file:
@@ -374,9 +426,9 @@ class Folder(_Source):
         return ClassSet.of_names(names)
 
     def _named(self, masks):
-        named = [("images_dir", self.root, self._pictures.names(self.ids))]
+        named = [("images_dir", self.root, {"": self._pictures})]
         if masks and self.masks:
-            named.append(("masks_dir", self.masks, self._mask_files.names(self.ids)))
+            named.append(("masks_dir", self.masks, {"": self._mask_files}))
         given = self.settings.classes_file
         return self._content(named) | {"classes_file": Content(given, given) if given else None}
 

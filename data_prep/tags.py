@@ -27,19 +27,26 @@ def from_csv(path, ids, classes, lenient=False):
         unknown tag; with the line's number.
     """
     # Some systems write é as two characters, others as one.
-    wanted, found = {plain(id_): id_ for id_ in ids}, {}
+    wanted, found, known = {plain(id_): id_ for id_ in ids}, {}, {}
     for number, image, labels in _rows(path):
         id_ = next((wanted[name] for name in meant(image) if name in wanted), None)
         if id_ is not None:  # what other images' tags are is not this split's matter
             where = f"{path}: line {number}: image {image}"
-            found.setdefault(id_, set()).update(ids_of(_split(labels, classes), classes, where))
+            own = sorted({*found.get(id_, ()), *ids_of(_split(labels, classes), classes, where)})
+            found[id_] = known.setdefault(tuple(own), own)  # few of a million are different
     missing = [id_ for id_ in ids if id_ not in found]
     if missing and not lenient:
         raise InputError(
             f"{path}: expected tags of {len(ids)} images, found {len(ids) - len(missing)}; "
             f"missing: {', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}"
         )
-    return {id_: sorted(found.get(id_, ())) for id_ in ids}
+    return {id_: found.get(id_, []) for id_ in ids}
+
+
+def shared(found):
+    """Class ids an image as a list of tuples; of equal ones there is one, as few are different."""
+    known = {}
+    return [known.setdefault(one, one) for one in map(tuple, found)]
 
 
 def names_in(path):
@@ -67,13 +74,11 @@ def meant(image):
 
 def _rows(path):
     """Yields (line number, image, labels)."""
-    lines = [f"{line}\n" for line in read_text(path).split("\n")]
-    if lines and lines[0].lower().startswith("sep="):  # Excel's
-        lines[0] = "\n"
-    first = next((line for line in lines if line.strip()), "")
+    text = read_text(path)
+    first = next((line for line in _lines(text) if line.strip()), "")
     delimiter = max(",;\t", key=first.count)
     csv.field_size_limit(_LONGEST_FIELD)
-    rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    rows = csv.reader(_lines(text), delimiter=delimiter, strict=True)
     header, columns = None, None
     try:
         for row in rows:
@@ -98,6 +103,13 @@ def _rows(path):
         raise InputError(f"{path}: line {rows.line_num}: {error}") from None
     if header is None:
         raise InputError(f"{path} is empty: expected a first line `image,labels`")
+
+
+def _lines(text):
+    """Yields all lines but Excel's `sep=`, which is an empty one; a million at once are large."""
+    for number, line in enumerate(re.finditer("^.*$", text, re.MULTILINE)):
+        excel = number == 0 and line[0].lower().startswith("sep=")
+        yield "\n" if excel else f"{line[0]}\n"
 
 
 def _columns(path, header):

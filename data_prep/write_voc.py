@@ -5,7 +5,7 @@ python -m data_prep.write_voc --run_dir=RUN --voc_root=VOCdevkit/VOC2012 --split
 
 import dataclasses
 import functools
-import pathlib
+import itertools
 
 import numpy as np
 from absl import logging
@@ -16,6 +16,7 @@ from aepsl_tf.data import encoding, records, runners
 from aepsl_tf.errors import InputError
 from aepsl_tf.progress import progress
 from data_prep import inspect, masks, sources
+from data_prep.tags import shared
 
 
 def run(settings, run_dir, workers=0):
@@ -42,19 +43,18 @@ def run(settings, run_dir, workers=0):
         source.refuse_missing()
         logging.info("%s: tags from %s; ground truth: %s", settings.split, source.tags_from,
                      source.truth_in_words())  # fmt: skip
-        classes, in_masks = source.classes(), None
+        classes, in_masks = source.classes(), []
         if source.tags_from == "masks" or source.has_truth:  # bad masks are refused first
             in_masks = _in_masks(source, classes, workers)
         if source.tags_from == "masks":
-            tags = {id_: [c for c in present if c not in (BACKGROUND, VOID)]
-                    for id_, present in in_masks.items()}  # fmt: skip
+            tags = shared([c for c in present if c not in _BINARY] for present in in_masks)
         else:
             tags = source.tags(classes)
-            _refuse_binary(source, tags, in_masks or {})
-        ids = _tagged(settings, source, tags, in_masks)
+            _refuse_binary(source, tags, in_masks)
+        ids, tags = _tagged(settings, source, tags, in_masks)
         run_dir.fix_classes(classes)
-        counts, shards = _shards(ids, settings.shards)
-        items = [[(id_, source.picture(id_), tags[id_]) for id_ in shard] for shard in shards]
+        counts = records.split_counts(len(ids), settings.shards)
+        items = functools.partial(_image_items, source, ids, tags, counts)
         make = functools.partial(_image_row, settings.max_pixels)
         facts = functools.partial(
             _image_facts,
@@ -62,9 +62,7 @@ def run(settings, run_dir, workers=0):
             counts,
             {"tags_from": source.tags_from, "untagged": settings.untagged},
         )
-        records.write_family(
-            partial, "images", counts, items.__getitem__, make, workers, facts=facts
-        )
+        records.write_family(partial, "images", counts, items, make, workers, facts=facts)
         return {"tags_from": source.tags_from, "ground_truth": source.has_truth}
 
     def write_ground_truth(partial):
@@ -107,8 +105,8 @@ def check(settings):
     if source.tags_from == "masks":
         return classes, None
     tags = source.tags(classes)
-    kept = _tagged(settings, source, tags, None)
-    return classes, [id_ for id_ in kept if not tags[id_]]
+    kept = _tagged(settings, source, tags, [])
+    return classes, [id_ for id_, own in zip(*kept, strict=True) if not own]
 
 
 def has_truth(settings):
@@ -116,32 +114,27 @@ def has_truth(settings):
     return sources.of(settings).has_truth
 
 
-def _shards(ids, shards):
-    """(images a shard, ids a shard)."""
-    counts = records.split_counts(len(ids), shards)
-    return counts, [ids[sum(counts[:i]) :][:n] for i, n in enumerate(counts)]
-
-
 # ----------------------------------------------------------------------------------- masks, tags
 
 
 _LOOKED_AT = 20  # masks whose palettes are compared with the class colours
+_BINARY = (BACKGROUND, VOID)
 
 
 def _in_masks(source, classes, workers):
-    """Image id → sorted class ids that its mask holds, 0 and 255 too; every mask is checked."""
+    """The sorted class ids that every image's mask holds, 0 and 255 too; every mask is checked."""
     read = masks.Masks.of(source.masks, classes, source.settings.max_pixels)
     items = ((source.mask(id_), source.picture(id_)) for id_ in source.ids)
-    found = {}
-    with progress(len(source.ids), "read masks") as bar:
-        for id_, present in zip(
-            source.ids, runners.ordered_map(functools.partial(_present, read), items, workers),
-            strict=True,
-        ):  # fmt: skip
-            found[id_] = present
-            bar.update()
+
+    def present():
+        with progress(len(source.ids), "read masks") as bar:
+            for one in runners.ordered_map(functools.partial(_present, read), items, workers):
+                yield one
+                bar.update()
+
+    found = shared(present())
     masks.warn_of_palette(map(source.mask, source.ids[:_LOOKED_AT]), classes)
-    if found and all(present == [BACKGROUND, VOID] for present in found.values()):
+    if found and all(present == _BINARY for present in found):
         logging.warning("%s: nothing but 0 and %d in all masks, as in masks of object against the "
                         "rest; %d is void here", source.masks, VOID, VOID)  # fmt: skip
     return found
@@ -153,8 +146,8 @@ def _present(read, item):
 
 def _refuse_binary(source, tags, in_masks):
     """Masks of 0 and 255 alone, of images that have tags, are of objects against the rest."""
-    for id_, present in in_masks.items():
-        if present == [BACKGROUND, VOID] and tags[id_]:
+    for id_, own, present in zip(source.ids, tags, in_masks, strict=False):
+        if present == _BINARY and own:
             raise InputError(
                 f"{source.mask(id_)}: holds nothing but 0 and {VOID}, and the image has a tag: "
                 "probably a mask of object against the rest; 255 is void here, an object's pixels "
@@ -163,41 +156,52 @@ def _refuse_binary(source, tags, in_masks):
 
 
 def _tagged(settings, source, tags, in_masks):
-    """The ids that are written, as --untagged says."""
-    without = [id_ for id_ in source.ids if not tags[id_]]
+    """The ids that are written, as --untagged says, and their tags."""
+    every = source.ids, tags
+    without = [id_ for id_, own in zip(*every, strict=True) if not own]
     if not without:
-        return source.ids
-    binary = [i for i in without if in_masks and in_masks[i] == [BACKGROUND, VOID]]
+        return every
+    binary = sum(present == _BINARY and not own
+                 for own, present in zip(tags, in_masks, strict=False))  # fmt: skip
     told = (f"{settings.split}: {len(without)} of {len(source.ids)} pictures have no tag, the "
             f"first is {without[0]}")  # fmt: skip
     if settings.split != settings.train_split:
         if source.tags_from != "none":
             logging.info("%s", told)
-        return source.ids
+        return every
     if source.tags_from == "none":
         logging.warning("%s; train with --labels_csv or another --tags_from", told)
-        return source.ids
+        return every
     if settings.untagged == "refuse":
-        why = f"; {len(binary)} masks hold nothing but 0 and 255, as masks of object against the " \
+        why = f"; {binary} masks hold nothing but 0 and 255, as masks of object against the " \
               "rest do" if binary else ""  # fmt: skip
         raise InputError(
             f"{told}{why}: give them tags, or --untagged=drop, or --untagged=negative where they "
             "show none of the classes"
         )
     logging.warning("%s (--untagged=%s)", told, settings.untagged)
-    kept = [id_ for id_ in source.ids if tags[id_]]
-    if not kept:
+    if not any(tags):
         raise InputError(f"{settings.split}: no picture has a tag: there is nothing to learn")
-    return source.ids if settings.untagged == "negative" else kept
+    if settings.untagged == "negative":
+        return every
+    return tuple(list(itertools.compress(one, tags)) for one in every)
 
 
 # ----------------------------------------------------------------------------------------- rows
 
 
+def _image_items(source, ids, tags, counts, shard):
+    """Yields one item at a time: the paths of a million pictures would fill the memory."""
+    first = sum(counts[:shard])
+    for i in range(first, first + counts[shard]):
+        yield ids[i], source.picture(ids[i]), tags[i]
+
+
 def _image_row(max_pixels, item):
     id_, path, labels = item
     try:
-        data = pathlib.Path(path).read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     picture = encoding.standard_image(data, path, max_pixels)

@@ -86,6 +86,15 @@ def test_names_that_take_time_are_asked_for_only_to_read(folder, monkeypatch):
     assert of(folder, names).is_same(known) and asked == [1, 1]
 
 
+def test_names_made_anew_at_every_pass_are_as_a_list_of_them(folder):
+    class Names:
+        def __iter__(self):
+            yield from sorted(NAMES)
+
+    one, other = of(folder).to_json(), of(folder, Names()).to_json()
+    assert one == other and one["sha256"] and one["stamp"]
+
+
 def test_what_is_gone_is_known_by_its_path(tmp_path):
     (tmp_path / "file").write_text("text")
     known = Content("some/file", tmp_path / "file").to_json()

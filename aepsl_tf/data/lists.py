@@ -1,6 +1,7 @@
 """Lists of image ids, as they are in the wild."""
 
-import pathlib
+import itertools
+import os
 import re
 import unicodedata
 
@@ -23,32 +24,48 @@ def read(path):
     Raises:
       InputError: a line that is none of these, an id twice, no id; with the line's number.
     """
-    lines = [(number, line.strip()) for number, line in
-             enumerate(read_text(path).split("\n"), start=1)]  # fmt: skip
-    lines = [(number, line) for number, line in lines if line]
+    text = read_text(path)
     # One look at all lines: `IMG 1` is an id, and `X 1` in a Main list an id and its flag.
-    flagged = all(re.search(r"\s(-1|0|1)$", line) for _, line in lines)
+    flagged = all(re.search(r"\s(-1|0|1)$", line) for _, line in _lines(text))
     main = flagged and (
-        any(re.search(r"\s-1$", line) for _, line in lines)
-        or all(re.search(r"\S\s{2,}[01]$", line) for _, line in lines)  # as VOC sets its columns
+        any(re.search(r"\s-1$", line) for _, line in _lines(text))
+        or all(re.search(r"\S\s{2,}[01]$", line) for _, line in _lines(text))  # VOC's columns
     )
-    ids = {}
-    for number, line in lines:
+    ids, wrong = [], None
+    for number, line in _lines(text):
         id_, mask = _ids_of(line, main)
-        if mask is not None and pathlib.PurePosixPath(mask).name != pathlib.PurePosixPath(id_).name:
-            raise InputError(
-                f"{path}: line {number}: {line[:100]!r} names the mask of another picture"
-            )
-        if wrong := wrong_in(id_):
-            raise InputError(f"{path}: line {number}: {line[:100]!r} is no image id: {wrong}")
-        if id_ in ids:
-            raise InputError(
-                f"{path}: {id_} is listed twice, in lines {ids[id_]} and {number}; remove one"
-            )
-        ids[id_] = number
+        if mask is not None and os.path.basename(mask) != os.path.basename(id_):
+            wrong = f"line {number}: {line[:100]!r} names the mask of another picture"
+        elif why := wrong_in(id_):
+            wrong = f"line {number}: {line[:100]!r} is no image id: {why}"
+        if wrong:
+            break
+        ids.append(id_)
+    _refuse_twice(path, ids, text)  # in lines before a wrong one
+    if wrong:
+        raise InputError(f"{path}: {wrong}")
     if not ids:
         raise InputError(f"{path} names no image: the split is empty")
-    return list(ids)
+    return ids
+
+
+def _lines(text):
+    """Yields (number, line) of the lines that hold something; a million at once are large."""
+    for number, line in enumerate(re.finditer("^.*$", text, re.MULTILINE), start=1):
+        if line := line[0].strip():
+            yield number, line
+
+
+def _refuse_twice(path, ids, text):
+    if not any(one == other for one, other in itertools.pairwise(sorted(ids))):
+        return
+    lines = {}
+    for id_, (number, _) in zip(ids, _lines(text), strict=False):
+        if id_ in lines:
+            raise InputError(
+                f"{path}: {id_} is listed twice, in lines {lines[id_]} and {number}; remove one"
+            )
+        lines[id_] = number
 
 
 def _ids_of(line, main):
@@ -62,7 +79,7 @@ def _ids_of(line, main):
 
 
 def _suffix(path):
-    return pathlib.PurePosixPath(path).suffix.lower()
+    return os.path.splitext(path)[1].lower()
 
 
 def _below(path):

@@ -43,6 +43,8 @@ BAD = {
     "empty": (b"", "names no image"),
     "blank": (b"\n  \r\n", "names no image"),
     "twice": (b"a\nb\na\n", "a is listed twice, in lines 1 and 3"),
+    "twice, before a worse line": (b"\na\n\nb\na\n../b\n", "a is listed twice, in lines 2 and 5"),
+    "twice, behind a worse line": (b"a\n../b\na\n", "line 2: '../b' is no image id"),
     "above": (b"a\n../b\n", "line 2: '../b' is no image id: a path that leaves its folder"),
     "here": (b"./b\n", "line 1.*a path that leaves its folder"),
     "from the root": (b"/etc/passwd\n", "a path that leaves its folder or names none"),

@@ -1,5 +1,7 @@
 """Tags from CSV and XML as people write them; what is doubtful is told with its line."""
 
+import tracemalloc
+
 import pytest
 
 from aepsl_tf.classes import ClassSet
@@ -58,6 +60,18 @@ def test_two_ways_to_write_a_letter(tmp_path):
 def test_an_image_without_a_line_has_no_tag_where_that_is_wanted(tmp_path):
     path = written(tmp_path, b"image,labels\na,cat\n")
     assert tags.from_csv(path, IDS, CLASSES, lenient=True) == {"a": [1], "b": []}
+
+
+def test_memory_hardly_grows_with_the_images(tmp_path):
+    peaks = []
+    for count in (10, 1000, 5000):  # the first time all else is loaded
+        ids = [f"{i:06d}" for i in range(count)]
+        path = written(tmp_path, "\n".join(["image,labels", *(f"{i},cat" for i in ids)]).encode())
+        tracemalloc.start()
+        tags.from_csv(path, ids, CLASSES)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (peaks[2] - peaks[1]) / 4000 < 150
 
 
 def test_names_of_a_folder_s_own_classes(tmp_path):

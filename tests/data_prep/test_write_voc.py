@@ -1,7 +1,9 @@
 """A devkit becomes images with the right tags and, apart from them, ground truth."""
 
 import json
+import pickle
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -443,6 +445,67 @@ def test_restart_takes_the_new_content(write, small_devkit):
     rows, run_dir = write(restart=True)
     assert _tags(rows) == {"d": [2], "a": [1]}
     assert records.Family(run_dir.ground_truth("train", "evaluate")).images == 2
+
+
+def test_the_devkit_s_identity_is_that_of_its_names_in_order(write, small_devkit):
+    """Ids of which one begins another, in no order, and suffixes that end with it."""
+    ids = ["a", "a.b", "a-b", "a.jp", "a.b.c", "aa", "a b"]
+    suffixes = [".jpg", ".JPG", ".jpeg", ".jpg", ".png", ".jpg", ".Jpg"]
+    for id_, suffix in zip(ids[1:], suffixes[1:], strict=True):
+        for folder, old, new in (
+            ("JPEGImages", ".jpg", suffix),
+            ("SegmentationClass", ".png", ".png"),
+        ):
+            shutil.copy(small_devkit / folder / f"a{old}", small_devkit / folder / f"{id_}{new}")
+    (small_devkit / "ImageSets/Segmentation/train.txt").write_text("\n".join(reversed(ids)))
+    _, run_dir = write()
+    names = [f"JPEGImages/{id_}{suffix}" for id_, suffix in zip(ids, suffixes, strict=True)]
+    names += [f"SegmentationClass/{id_}.png" for id_ in ids]
+    root = str(small_devkit)
+    for key in ("write_voc/train", "write_voc/train/ground_truth"):
+        known = run_dir.entry(key)["config"]["voc_root"]
+        assert known == files.Content(root, root, names).to_json()
+
+
+def test_items_reach_another_process(write, monkeypatch):
+    """Beam's workers are handed them pickled."""
+    seen, real = [], records.write_family
+
+    def write_family(directory, family, counts, items, *args, **kwargs):
+        if family == "images":
+            seen.extend(list(pickle.loads(pickle.dumps(items))(i)) for i in range(len(counts)))
+        real(directory, family, counts, items, *args, **kwargs)
+
+    monkeypatch.setattr(records, "write_family", write_family)
+    write()
+    assert [[(id_, labels) for id_, _, labels in shard] for shard in seen] == [
+        [("a", (1,)), ("b", (2,))],
+        [("c", (1, 2)), ("d", (2,))],
+    ]
+
+
+def test_memory_hardly_grows_with_the_split(tmp_path, monkeypatch):
+    """An image's name (63 bytes) and little more is kept, of names in other forms nothing."""
+    row = {"image/encoded": b"", "image/converted_from": "", "image/height": 1, "image/width": 1,
+           "image/pixel_sum": [0, 0, 0], "image/labels": [1]}  # fmt: skip
+    monkeypatch.setattr(write_voc, "_image_row", lambda _, item: row | {"image/id": item[0]})
+    monkeypatch.setattr(masks.Masks, "read", lambda *_: np.ones([1, 1], np.uint8))
+    monkeypatch.setattr(masks, "warn_of_palette", lambda *_: None)
+    monkeypatch.setattr(files, "_sha256", lambda _: "0" * 64)  # its buffers are of other sizes
+    peaks = {}
+    for count in (10, 300, 1500):  # the first time all else is loaded
+        root = tmp_path / f"{count}"
+        for folder, suffix in {"JPEGImages": ".jpg", "SegmentationClass": ".png"}.items():
+            (root / folder).mkdir(parents=True)
+            for i in range(count):
+                (root / folder / f"{i:06d}{suffix}").touch()
+        (root / "list.txt").write_text("\n".join(f"{i:06d}" for i in range(count)))
+        settings = reader(voc_root=str(root), ids_file=str(root / "list.txt"))(config.WriteVoc)
+        tracemalloc.start()
+        write_voc.run(settings, RunDir(root / "run"), workers=1)
+        peaks[count] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert (peaks[1500] - peaks[300]) / 1200 < 130
 
 
 def test_a_tag_file_that_is_not_read_does_not_count(write, tmp_path):
