@@ -33,8 +33,9 @@ demo: install
 tensorboard: install
 	$(VENV)/bin/tensorboard --logdir $(RUN)/tensorboard
 
-bench-check: install
+bench-check:
 	@test -n "$(DEVKIT)" || { echo "give DEVKIT=VOC2012, a devkit of photographs"; exit 1; }
+	$(MAKE) install
 	$(VENV)/bin/python -m benchmarks.run --devkit=$(DEVKIT) --check
 
 test: install

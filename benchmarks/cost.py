@@ -10,6 +10,7 @@ network's runs on --gpu_cores of this machine's kind.
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import tempfile
@@ -57,7 +58,7 @@ def measured(devkit, images):
         found["write_voc"] = (time.perf_counter() - start) / (20 * len(ids))
     settings = config.TrainSegmenter(backbone="vgg16", precision="auto", kernel_gradients="auto")
     dtype, _ = precision.choose(settings)
-    way, _ = precision.choose_gradients(settings.settled({"precision": dtype}))
+    way, _ = precision.choose_gradients(dataclasses.replace(settings, precision=dtype))
     batch, step = 4, training.Ours("segmenter", 4, SIZE, dtype, way)
     found["train step"] = step.seconds(3) / (3 * batch)
     pictures, model = step.batch["image"], step.model

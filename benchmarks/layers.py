@@ -97,7 +97,6 @@ def best_rate(batch, size, precision, rounds=3):
     for layer, *shape in convolutions(size, precision=precision, kernel_gradients="library"):
         if (key := (*shape, layer.filters, layer.dilation_rate)) not in seen:
             seen.add(key)
-            layer.build([None, None, None, shape[1]])
             taken = seconds(layer, *shape, batch, rounds)["forward"]
             rates.append(batch * gflop(layer, *shape) / taken)
     return max(rates)

@@ -9,6 +9,7 @@ gets drawn cells of 21 classes of which three are likely. Run it on a quiet mach
 
 import argparse
 import functools
+import itertools
 import os
 import pathlib
 import statistics
@@ -41,8 +42,8 @@ def drawn_cells(picture, seed):
     return cells.Cells(picture, weights, (cells.Seen(logits, rows, columns),))
 
 
-def tasks(arguments):
-    """Name → `work(workers)`."""
+def tasks(arguments, folder):
+    """Name → `work(workers)`; what is made lies in `folder`."""
     devkit = pathlib.Path(arguments.devkit)
     ids = (devkit / "ImageSets/Segmentation/train.txt").read_text().split()[: arguments.images]
     rows = [{"image/id": id_, "image/encoded": (devkit / f"JPEGImages/{id_}.jpg").read_bytes()}
@@ -65,12 +66,12 @@ def tasks(arguments):
     if arguments.onnx_model:
         made["ONNX saliency"] = maps("onnx", onnx_model=arguments.onnx_model)
 
+    many = folder / "devkit"
+    memory.repeat_devkit(devkit, many, arguments.write_images, arguments.images)
+    runs = map(str, itertools.count())
+
     def write(workers):
-        with tempfile.TemporaryDirectory() as folder:
-            many = pathlib.Path(folder) / "devkit"
-            memory.repeat_devkit(devkit, many, arguments.write_images, arguments.images)
-            settings = config.WriteVoc(voc_root=str(many))
-            write_voc.run(settings, RunDir(pathlib.Path(folder) / "run"), workers)
+        write_voc.run(config.WriteVoc(voc_root=str(many)), RunDir(folder / next(runs)), workers)
 
     return made | {f"write_voc, {arguments.write_images} images": write}
 
@@ -94,13 +95,14 @@ def main():
           f"{time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
     print(f"| work | one process, s | {arguments.workers} processes, s | times as fast |\n"
           "|---|---:|---:|---:|")  # fmt: skip
-    for name, work in tasks(arguments).items():
-        pairs = [(seconds(work, 1), seconds(work, arguments.workers))
-                 for _ in range(arguments.rounds)]  # fmt: skip
-        one, more = (statistics.median(times) for times in zip(*pairs, strict=True))
-        ratios = sorted(a / b for a, b in pairs)
-        print(f"| {name} | {one:.1f} | {more:.1f} | {statistics.median(ratios):.2f} "
-              f"({ratios[0]:.2f} to {ratios[-1]:.2f}) |", flush=True)  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        for name, work in tasks(arguments, pathlib.Path(folder)).items():
+            pairs = [(seconds(work, 1), seconds(work, arguments.workers))
+                     for _ in range(arguments.rounds)]  # fmt: skip
+            one, more = (statistics.median(times) for times in zip(*pairs, strict=True))
+            ratios = sorted(a / b for a, b in pairs)
+            print(f"| {name} | {one:.1f} | {more:.1f} | {statistics.median(ratios):.2f} "
+                  f"({ratios[0]:.2f} to {ratios[-1]:.2f}) |", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from aepsl_tf.files import to_json
 from aepsl_tf.progress import progress
 
 _CHUNK, _BATCH = 64, 8  # images a file, images a forward pass
+_SUFFIXES = {"float32": ".f32", "bfloat16": ".bf16", "float16": ".f16"}
 
 
 class FeatureCache:
@@ -92,6 +93,9 @@ class FeatureCache:
     def _fill_up(self, worker, workers, over):
         self.directory.mkdir(parents=True, exist_ok=True)
         count = -(-self.family.images // _CHUNK)
+        if self.dtype != np.float32:  # older versions' files, twice as large
+            for path in self.directory.glob("*.f32"):
+                path.unlink(missing_ok=True)
         missing = [chunk for chunk in range(count) if not self._is_whole(chunk)]
         if missing:
             logging.info("feature cache: %.2f GB in %s", self.bytes() / 1e9, self.directory)
@@ -101,7 +105,7 @@ class FeatureCache:
                 self._fill([*missing[first:], *missing[:first]], worker, bar, over)
 
     def _path(self, chunk):
-        return self.directory / f"{chunk:05d}.{self.dtype.name}"
+        return self.directory / f"{chunk:05d}{_SUFFIXES[self.dtype.name]}"
 
     def _is_whole(self, chunk):
         """Whether it is there, and not cut short by a disk or a machine that died."""

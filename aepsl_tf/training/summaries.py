@@ -61,7 +61,8 @@ class Events:
         directory.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files in the order of their names, which begin with a time in
         # seconds: too coarse for two lives, and another machine's clock may be behind.
-        there = [int(path.name.split(".")[3]) for path in directory.glob("events.out.tfevents.*")]
+        parts = [path.name.split(".") for path in directory.glob("events.out.tfevents.*")]
+        there = [int(part[3]) for part in parts if part[3].isdecimal()]
         number = max([int(time.time()), *(other + 1 for other in there)])
         path = directory / f"events.out.tfevents.{number:010d}"
         self._file = record_writer.RecordWriter(path.open("xb"))

@@ -77,20 +77,23 @@ def test_features_are_those_of_picture_and_mirror(tmp_path, model, family):
 
 
 @pytest.mark.parametrize(("precision", "kind"), [
-    ("mixed_bfloat16", "bfloat16"), ("mixed_float16", "float16"),
+    ("mixed_bfloat16", "bf16"), ("mixed_float16", "f16"),
 ])  # fmt: skip
 def test_half_precision_takes_half_the_disk_and_rounds_nothing(precision, kind, tmp_path, family):
     config = dataclasses.replace(CONFIG, precision=precision)
     model = Classifier(config, 3)
-    cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
+    cache = FeatureCache(run_at(tmp_path), model, family, FILL)
+    cache.directory.mkdir()
+    (cache.directory / "00000.f32").write_bytes(b"an older version's")
+    cache.fill_up()
     files = sorted(cache.directory.iterdir())
-    assert files[0].name == f"00000.{kind}"
+    assert [file.name for file in files] == [f"{chunk:05d}.{kind}" for chunk in range(3)]
     assert cache.bytes() == sum(f.stat().st_size for f in files) == IMAGES * 2 * 3 * 3 * 64 * 2
     rows = list(family.read())[:CHUNK]  # as the cache batches them
     images = tf.stack([transforms.warp(datasets.picture(row, FILL), 17) for row in rows])
     for view, pictures in enumerate((images, images[:, :, ::-1])):
         expected = model.frozen(pictures, training=False)
-        assert expected.dtype == kind
+        assert expected.dtype.size == 2
         for i in range(CHUNK):
             assert cache[i, view].dtype == np.float32
             np.testing.assert_array_equal(cache[i, view], tf.cast(expected[i], tf.float32))
@@ -108,7 +111,7 @@ def test_unmirrored_cache_holds_one_view(tmp_path, model, family):
 def test_a_killed_fill_goes_on(tmp_path, model, family):
     cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
     files = sorted(cache.directory.iterdir())
-    assert [f.name for f in files] == ["00000.float32", "00001.float32", "00002.float32"]
+    assert [f.name for f in files] == ["00000.f32", "00001.f32", "00002.f32"]
     contents = [f.read_bytes() for f in files]
     made = [f.stat().st_mtime_ns for f in files]
     files[2].unlink()
@@ -127,7 +130,7 @@ def test_a_fill_reads_only_the_pictures_of_missing_chunks(tmp_path, model, famil
     cache = FeatureCache(run_at(tmp_path), model, family, FILL).fill_up()
     contents = [f.read_bytes() for f in sorted(cache.directory.iterdir())]
     for chunk in (0, 2):
-        (cache.directory / f"{chunk:05d}.float32").unlink()
+        (cache.directory / f"{chunk:05d}.f32").unlink()
     read, zipped_at = [], records.zipped_at
 
     def watched(families, image):
@@ -191,7 +194,7 @@ def test_a_chunk_cut_short_is_computed_again(tmp_path, model, family):
 
 def test_a_file_that_the_chief_misses_is_an_error(tmp_path, model, family, monkeypatch):
     def missing(*_, **__):
-        raise FileNotFoundError("00000.float32")
+        raise FileNotFoundError("00000.f32")
 
     monkeypatch.setattr(feature_cache.os, "replace", missing)
     for worker in (0, 1):  # the folder is there: this is no helper that came late
