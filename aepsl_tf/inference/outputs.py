@@ -130,7 +130,7 @@ class Folder:
         self._made, self._names = {}, {picture.id: picture.name for picture in pictures}
         self._left = {}
         for picture in pictures:
-            source = _shown(str(picture.file.resolve()))
+            source = _shown(os.path.realpath(picture.file))
             for name in wanted.files(picture.id):
                 self._claim(name, source, picture.name)
             self._left[f"{picture.id}.png"] = self._left_of(picture.id, source, wanted)

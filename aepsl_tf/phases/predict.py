@@ -4,6 +4,7 @@ python -m aepsl_tf.phases.predict --run_dir=RUN --model=psl --images=photos --ou
 """
 
 import functools
+import pathlib
 
 from absl import logging
 
@@ -76,8 +77,8 @@ def _seen(pictures, model, settings, broken):
 
     def decode(picture):
         try:
-            data = picture.file.read_bytes()
-            standard = encoding.standard_image(data, str(picture.file), settings.max_pixels)
+            data = pathlib.Path(picture.file).read_bytes()
+            standard = encoding.standard_image(data, picture.file, settings.max_pixels)
         except (InputError, OSError) as error:  # one broken photograph costs no other
             logging.error("%s", error)
             broken.append(picture.name)

@@ -87,7 +87,7 @@ def picture(folder, id_):
     path = folder / f"{id_}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
-    return Picture(id_, path)
+    return Picture.of(path, folder)
 
 
 def predicted(tmp_path, ids, value=1, **changes):
@@ -199,7 +199,7 @@ def test_names_that_look_like_others(tmp_path):
     """A mask of x_overlay.jpg, and pictures that are links to what has another name."""
     pictures = [picture(tmp_path / "in", "x_overlay")]
     (tmp_path / "in/link.jpg").symlink_to(tmp_path / "in/x_overlay.jpg")
-    pictures.append(Picture("link", tmp_path / "in/link.jpg"))
+    pictures.append(Picture.of(tmp_path / "in/link.jpg", tmp_path / "in"))
     folder = outputs.Folder(str(tmp_path / "out"), pictures, wanted())
     folder.begin()
     assert [id_ for id_, _ in folder._pictures()] == ["link", "x_overlay"]
@@ -208,7 +208,7 @@ def test_names_that_look_like_others(tmp_path):
 
 
 def test_two_of_one_name_are_told_apart(tmp_path):
-    pictures = [Picture("x", picture(tmp_path / name, "x").file) for name in ("one", "two")]
+    pictures = [picture(tmp_path / name, "x") for name in ("one", "two")]
     with pytest.raises(InputError, match=r"one/x.jpg and /.*two/x.jpg would both be written as x"):
         outputs.Folder(str(tmp_path / "out"), pictures, wanted())
 
