@@ -39,8 +39,8 @@ def run(settings, run_dir, workers=0):
     model_dir.start_over(settings)
     model, broken = model_dir.load(run_dir.model(settings.model)), []
     items = _seen(pictures, model, settings, broken)
-    areas = _write_each(folder, wanted, items, len(pictures), workers)
-    folder.finish(areas, wanted.names, workers)
+    _write_each(folder, wanted, items, len(pictures), workers)
+    folder.finish(workers)
     if broken:
         raise InputError(f"{len(broken)} of {len(pictures)} pictures could not be read: "
                          f"{', '.join(sorted(broken)[:5])}")  # fmt: skip
@@ -51,16 +51,14 @@ def run(settings, run_dir, workers=0):
 
 
 def _write_each(folder, wanted, items, count, workers):
-    """Writes the files of each picture: {ID: (pixels of each class id, v or None)}."""
     from aepsl_tf.inference import outputs
 
-    make, areas = functools.partial(outputs.files_of, wanted), {}
+    make = functools.partial(outputs.files_of, wanted)
     with progress(count, "predict") as bar:
         for id_, files, pixels, scores in runners.ordered_map(make, items, workers):
             folder.write(files)
-            areas[id_] = pixels, scores
+            folder.count(id_, pixels, scores)
             bar.update()
-    return areas
 
 
 def _seen(pictures, model, settings, broken):
