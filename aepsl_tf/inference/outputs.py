@@ -112,8 +112,8 @@ def _scores(wanted, one, scores):
 class Folder:
     """The output folder, in which nothing is written over that is not its own.
 
-    There may be a million pictures, so little is kept of each: the names of its files are made when
-    they are asked for, and its areas are lines of a file already.
+    There may be a million pictures, so little is kept of each: the names of its files and of what
+    they are made of are found when they are asked for, and its areas are lines of a file already.
 
     Args:
       path: the folder; nothing is written before `begin`.
@@ -140,13 +140,13 @@ class Folder:
                  if source == _OF_ALL and (self.path / name).exists()}  # fmt: skip
         self._coco = with_coco or COCO in there
         self._sheets = sheets or any(name.startswith(_PAGE) for name in there)
-        self._given, self._wanted = pictures, wanted
-        self._sources, self._of_all, self._left = {}, set(), {}
+        self._wanted, self._given = wanted, {}
+        self._of_all, self._left = set(), {}
         for picture in pictures:
-            source = _shown(os.path.realpath(picture.file))
+            source = _source(picture)
             for name in wanted.files(picture.id):
                 self._claim(name, source, picture.name)
-            self._sources[picture.id] = source
+            self._given[picture.id] = picture
             if left := self._left_of(picture.id, source):
                 self._left[f"{picture.id}.png"] = left
         of_all = [AREAS, *([COCO] if self._coco else []), *(self._pages() if self._sheets else [])]
@@ -162,7 +162,7 @@ class Folder:
 
     def _names(self):
         """The files that will be made."""
-        for id_ in self._sources:
+        for id_ in self._given:
             yield from self._wanted.files(id_)
         yield from self._of_all
 
@@ -170,8 +170,8 @@ class Folder:
         """Of which picture a file will be made, or None."""
         if name in self._of_all:
             return _OF_ALL
-        found = (self._sources.get(id_) for id_ in self._wanted.ids(name))
-        return next(filter(None, found), None)
+        ids = (id_ for id_ in self._wanted.ids(name) if id_ in self._given)
+        return next((_source(self._given[id_]) for id_ in ids), None)
 
     def _recorded(self, name):
         """Of which picture a file is or will be made, or None."""
@@ -279,8 +279,8 @@ class Folder:
 
     def _there(self, suffix):
         """[(the picture's name, its file)] of the masks, or the overlays, that are there."""
-        names = {picture.id: picture.name for picture in self._given}
-        named = [(names.get(id_, id_ + pathlib.PurePath(source).suffix),
+        named = [(self._given[id_].name if id_ in self._given
+                  else id_ + pathlib.PurePath(source).suffix,
                   self.path / (id_ + suffix)) for id_, source in self._pictures()]  # fmt: skip
         return [(_shown(name), path) for name, path in named if path.exists()]
 
@@ -294,6 +294,10 @@ class Folder:
                 self.write({name: encoding.rgb_png(drawing.panel(lines, side))})
             else:  # pictures of an earlier prediction are gone
                 (self.path / name).unlink(missing_ok=True)
+
+
+def _source(picture):
+    return _shown(os.path.realpath(picture.file))
 
 
 def _pixels(path):
