@@ -157,8 +157,7 @@ class Folder:
         self._refuse_files_for_folders()
         self._before = {name: source for name, source in self._before.items()
                         if not self._made(name)}  # fmt: skip
-        self._areas = _read_areas(self.path / AREAS)
-        self._earlier = set(self._areas)
+        self._earlier, self._areas = _read_areas(self.path / AREAS), {}
 
     def _names(self):
         """The files that will be made."""
@@ -258,19 +257,18 @@ class Folder:
 
     def count(self, id_, pixels, scores):
         """Keeps the areas of a picture that was read: pixels of each class id, v or None."""
-        self._earlier.discard(_shown(id_))
-        self._areas.pop(_shown(id_), None)
+        self._earlier.pop(_shown(id_), None)
         self._areas[id_] = _csv(_rows(id_, pixels, scores, self._wanted.names))
 
     def finish(self, workers):
         """Writes what is of all pictures."""
+        areas = self._areas
         if self._earlier:
             there = {_shown(id_) for id_, _ in self._pictures()
                      if (self.path / f"{id_}.png").exists()}  # fmt: skip
-            for id_ in self._earlier - there:
-                del self._areas[id_]
-        areas = (self._areas[id_] for id_ in sorted(self._areas, key=_shown))
-        self.write({AREAS: itertools.chain([_csv([_COLUMNS])], areas)})
+            areas = {id_: self._earlier[id_] for id_ in self._earlier.keys() & there} | areas
+        lines = (areas[id_] for id_ in sorted(areas, key=_shown))
+        self.write({AREAS: itertools.chain([_csv([_COLUMNS])], lines)})
         if self._coco:
             found = runners.ordered_map(_annotated, self._there(".png"), workers)
             self.write({COCO: to_json(coco.document(found, self._wanted.names))})

@@ -178,6 +178,7 @@ def test_the_record_is_json_as_all_is(tmp_path):
     assert len(json.loads(records[0])) == 6 and len(json.loads(records[1])) == 14
     assert records[1] == records[2] == records[3]
     assert "\\xff.jpg" in json.loads(records[1])[f"{ids[3]}.png"]
+    assert len(rows_of(predicted(tmp_path, [*ids, "\\xff"]))) == 1 + 2 * 7  # two are shown alike
 
 
 def test_a_picture_that_cannot_be_read_any_more_keeps_what_there_is_of_it(tmp_path):
