@@ -50,11 +50,18 @@ def path_below(folder, name):
 
 
 def write_atomic(path, content):
-    """Writes a file, of text or bytes, so that it is either the old one or the whole new one."""
+    """Writes a file so that it is either the old one or the whole new one.
+
+    Args:
+      path: the file.
+      content: text or bytes, or an iterable of such.
+    """
     path = pathlib.Path(path)
     beside = path.with_name(path.name + ".tmp")
-    with open(beside, "w" if isinstance(content, str) else "wb") as file:
-        file.write(content)
+    pieces = iter([content] if isinstance(content, str | bytes) else content)
+    first = next(pieces, b"")
+    with open(beside, "w" if isinstance(first, str) else "wb") as file:
+        file.writelines(itertools.chain([first], pieces))
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)

@@ -3,26 +3,42 @@
 import glob
 import os
 import pathlib
+import sys
 import typing
 
 from aepsl_tf.data import lists
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import MAC, read_json, walk
+from aepsl_tf.files import MAC, path_below, read_json, walk
 
 MADE = "predictions.json"
 """In an output folder: which file is made of which picture."""
 
 
 class Picture(typing.NamedTuple):
-    """A picture's file, and its path below the folder that was named, without suffix."""
+    """A picture's path below the folder that was named, without suffix; that folder; the suffix.
+
+    There may be a million: the folder is one text for all, and no picture is a `pathlib.Path`.
+    """
 
     id: str
-    file: pathlib.Path
+    folder: str
+    suffix: str
+
+    @classmethod
+    def of(cls, file, folder):
+        """Of two `pathlib.Path`s."""
+        id_ = file.relative_to(folder).with_suffix("").as_posix()
+        return cls(id_, str(folder), sys.intern(file.suffix))
 
     @property
     def name(self):
         """The ID with the file's suffix."""
-        return self.id + self.file.suffix
+        return self.id + self.suffix
+
+    @property
+    def file(self):
+        """The file's path, a text."""
+        return path_below(self.folder, self.name)
 
 
 def find(images, recursive=False, ids_file="", output=""):
@@ -51,25 +67,26 @@ def find(images, recursive=False, ids_file="", output=""):
 def _of(part, images, recursive, output):
     path = pathlib.Path(part)
     if os.path.isfile(part):
-        return [Picture(path.stem, path)]
+        return [Picture.of(path, path.parent)]
     if os.path.isdir(part):
         base, files, hint = path, _in_folder(path, recursive), "; for sub-folders: --recursive"
     elif any(sign in part for sign in "*?["):
         base, hint = _fixed(path), ""
         pattern = os.path.join(glob.escape(str(base)), path.relative_to(base))
-        files = [file for file in map(pathlib.Path, glob.glob(pattern, recursive=True))
-                 if os.path.isfile(file) and MAC not in file.parts]  # fmt: skip
+        files = (file for file in map(pathlib.Path, glob.iglob(pattern, recursive=True))
+                 if os.path.isfile(file) and MAC not in file.parts)  # fmt: skip
     else:
         raise InputError(
             f"--images={images}: expected a picture, a folder of pictures or a pattern of files"
             + (f"; {part!r} is not there" if part != images else "")
         )
-    files = sorted(file for file in _without(files, base, output)
-                   if file.suffix.lower() in lists.PICTURES)  # fmt: skip
-    if not files:
+    pictures = [Picture.of(file, base) for file in _without(files, base, output)
+                if file.suffix.lower() in lists.PICTURES]  # fmt: skip
+    if not pictures:
         held = f"holds no picture ({', '.join(lists.PICTURES)}){'' if recursive else hint}"
         raise InputError(f"{part}: {held}")
-    return [Picture(file.relative_to(base).with_suffix("").as_posix(), file) for file in files]
+    # As paths are sorted: folder by folder.
+    return sorted(pictures, key=lambda picture: picture.name.replace("/", "\0"))
 
 
 def _in_folder(folder, recursive):

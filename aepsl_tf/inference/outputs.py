@@ -8,6 +8,7 @@ each time. So nothing in the folder tells of a mask that is not there any more.
 import csv
 import io
 import itertools
+import json
 import os
 import pathlib
 import typing
@@ -54,11 +55,20 @@ class Wanted(typing.NamedTuple):
         named = classes.palette(), classes.all_names()
         return cls(preset, *named, settings.scores, settings.voc_submission)
 
+    def _forms(self):
+        """What stands before and after an ID in the names of a picture's files."""
+        forms = [("", ".png"), ("", "_overlay.png")]
+        forms += [("", "_scores.npz")] if self.scores else []
+        return forms + ([(f"{voc_submission.FOLDER}/", ".png")] if self.voc else [])
+
     def files(self, id_):
         """The names of a picture's files below the output folder, in the order of `files_of`."""
-        named = [f"{id_}.png", f"{id_}_overlay.png"]
-        named += [f"{id_}_scores.npz"] if self.scores else []
-        return named + ([f"{voc_submission.FOLDER}/{id_}.png"] if self.voc else [])
+        return [before + id_ + after for before, after in self._forms()]
+
+    def ids(self, name):
+        """The IDs of which a file of this name could be."""
+        return [name.removeprefix(before).removesuffix(after) for before, after in self._forms()
+                if name.startswith(before) and name.endswith(after)]  # fmt: skip
 
 
 def files_of(wanted, item):
@@ -102,6 +112,9 @@ def _scores(wanted, one, scores):
 class Folder:
     """The output folder, in which nothing is written over that is not its own.
 
+    There may be a million pictures, so little is kept of each: the names of its files and of what
+    they are made of are found when they are asked for, and its areas are lines of a file already.
+
     Args:
       path: the folder; nothing is written before `begin`.
       pictures: `inputs.Picture`s.
@@ -127,29 +140,50 @@ class Folder:
                  if source == _OF_ALL and (self.path / name).exists()}  # fmt: skip
         self._coco = with_coco or COCO in there
         self._sheets = sheets or any(name.startswith(_PAGE) for name in there)
-        self._made, self._names = {}, {picture.id: picture.name for picture in pictures}
-        self._left = {}
+        self._wanted, self._given = wanted, {}
+        self._of_all, self._left = set(), {}
         for picture in pictures:
-            source = _shown(str(picture.file.resolve()))
+            source = _source(picture)
             for name in wanted.files(picture.id):
                 self._claim(name, source, picture.name)
-            self._left[f"{picture.id}.png"] = self._left_of(picture.id, source, wanted)
+            self._given[picture.id] = picture
+            if left := self._left_of(picture.id, source):
+                self._left[f"{picture.id}.png"] = left
         of_all = [AREAS, *([COCO] if self._coco else []), *(self._pages() if self._sheets else [])]
         of_all += [voc_submission.ARCHIVE] if wanted.voc else []
         for name in of_all:
             self._claim(name, _OF_ALL, "what is of all pictures")
+            self._of_all.add(name)
         self._refuse_files_for_folders()
-        self._kept = _read_areas(self.path / AREAS)
+        self._before = {name: source for name, source in self._before.items()
+                        if not self._made(name)}  # fmt: skip
+        self._earlier, self._areas = _read_areas(self.path / AREAS), {}
+
+    def _names(self):
+        """The files that will be made."""
+        for id_ in self._given:
+            yield from self._wanted.files(id_)
+        yield from self._of_all
+
+    def _made(self, name):
+        """Of which picture a file will be made, or None."""
+        if name in self._of_all:
+            return _OF_ALL
+        ids = (id_ for id_ in self._wanted.ids(name) if id_ in self._given)
+        return next((_source(self._given[id_]) for id_ in ids), None)
+
+    def _recorded(self, name):
+        """Of which picture a file is or will be made, or None."""
+        return self._made(name) or self._before.get(name)
 
     def _claim(self, name, source, of):
         if len(os.fsencode(name.rpartition("/")[2])) > _LONGEST:
             raise InputError(f"{of}: {name[:40]}… would be too long a name: rename it")
-        if name in self._made:
-            other = pathlib.PurePath(self._made[name]).name
+        if made := self._made(name):
+            other = pathlib.PurePath(made).name
             if other == of:  # of another folder
-                other, of = self._made[name], source
+                other, of = made, source
             raise InputError(f"{other} and {of} would both be written as {name}: rename one")
-        self._made[name] = source
         path, is_ours = self.path / name, self._before.get(name) == source
         if os.path.lexists(path) and (path.is_dir() or not is_ours):
             made_of = "by predict" if source == _OF_ALL else f"of this picture, {of}"
@@ -158,20 +192,20 @@ class Folder:
                 "another folder"
             )
 
-    def _left_of(self, id_, source, wanted):
+    def _left_of(self, id_, source):
         """What an earlier prediction made of a picture and this one does not: of another mask."""
-        every = wanted._replace(scores=True, voc=True).files(id_)
+        every = self._wanted._replace(scores=True, voc=True).files(id_)
         left = [name for name in every
-                if name not in self._made and self._before.get(name) == source]  # fmt: skip
+                if self._before.get(name) == source and not self._made(name)]  # fmt: skip
         packed = voc_submission.ARCHIVE in self._before and any(
             name.startswith(voc_submission.FOLDER) for name in left
         )
         return left + [voc_submission.ARCHIVE] * packed
 
     def _refuse_files_for_folders(self):
-        below = {folder for name in self._made for folder in pathlib.PurePath(name).parents[:-1]}
+        below = {folder for name in self._names() for folder in pathlib.PurePath(name).parents[:-1]}
         for folder in sorted(below):
-            if str(folder) in self._made:
+            if self._made(str(folder)):
                 raise InputError(f"{folder} would be both a mask and a folder of masks: rename the "
                                  "picture or the folder")  # fmt: skip
             if os.path.lexists(self.path / folder) and not os.path.isdir(self.path / folder):
@@ -179,10 +213,9 @@ class Folder:
 
     def _pictures(self):
         """(ID, source) of every picture of which there is or will be a mask, by its ID."""
-        recorded = self._before | self._made
-        for name, source in sorted(recorded.items()):
-            id_ = name.removesuffix(".png")
-            if recorded.get(f"{id_}_overlay.png") == source:  # else it is no mask
+        for name in sorted(self._before.keys() | self._names()):
+            id_, source = name.removesuffix(".png"), self._recorded(name)
+            if self._recorded(f"{id_}_overlay.png") == source:  # else it is no mask
                 yield id_, source
 
     def _pages(self):
@@ -193,16 +226,24 @@ class Folder:
         """Makes the folder and says in it what will be whose."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path / MADE, to_json(self._before | self._made))
+            write_atomic(self.path / MADE, self._record())
         except OSError as error:
             raise InputError(
                 f"--output={self.path}: cannot be written to ({error.strerror})"
             ) from None
-        if voc_submission.ARCHIVE in self._made:  # of other masks than it will be beside
+        if voc_submission.ARCHIVE in self._of_all:  # of other masks than it will be beside
             (self.path / voc_submission.ARCHIVE).unlink(missing_ok=True)
 
+    def _record(self):
+        """`to_json` of {file: source}, in pieces."""
+        before = "{"
+        for name in sorted(self._before.keys() | self._names()):
+            yield f"{before}\n {json.dumps(name)}: {json.dumps(self._recorded(name))}"
+            before = ","
+        yield "\n}\n"
+
     def write(self, files):
-        """Writes a picture's files: {name: bytes}."""
+        """Writes files: {name: content for `write_atomic`}."""
         for name, data in files.items():
             for left in self._left.get(name, ()):
                 (self.path / left).unlink(missing_ok=True)
@@ -214,28 +255,30 @@ class Folder:
                     f"{self.path / name}: cannot be written ({error.strerror})"
                 ) from None
 
-    def finish(self, areas, names, workers):
-        """Writes what is of all pictures.
+    def count(self, id_, pixels, scores):
+        """Keeps the areas of a picture that was read: pixels of each class id, v or None."""
+        self._earlier.pop(_shown(id_), None)
+        self._areas[id_] = _csv(_rows(id_, pixels, scores, self._wanted.names))
 
-        Args:
-          areas: {ID: (pixels of each class id, v or None)} of the pictures that were read.
-          names: of the classes, background first.
-          workers: `--workers`.
-        """
-        there = {_shown(id_) for id_, _ in self._pictures() if (self.path / f"{id_}.png").exists()}
-        kept = there - {_shown(id_) for id_ in areas}
-        rows = [row for row in self._kept if row[0] in kept]
-        rows += [row for id_, found in areas.items() for row in _rows(id_, *found, names)]
-        self.write({AREAS: _csv(sorted(rows, key=lambda row: row[0]))})
+    def finish(self, workers):
+        """Writes what is of all pictures."""
+        areas = self._areas
+        if self._earlier:
+            there = {_shown(id_) for id_, _ in self._pictures()
+                     if (self.path / f"{id_}.png").exists()}  # fmt: skip
+            areas = {id_: self._earlier[id_] for id_ in self._earlier.keys() & there} | areas
+        lines = (areas[id_] for id_ in sorted(areas, key=_shown))
+        self.write({AREAS: itertools.chain([_csv([_COLUMNS])], lines)})
         if self._coco:
             found = runners.ordered_map(_annotated, self._there(".png"), workers)
-            self.write({COCO: to_json(coco.document(found, names))})
+            self.write({COCO: to_json(coco.document(found, self._wanted.names))})
         if self._sheets:
             self._write_sheets(workers)
 
     def _there(self, suffix):
         """[(the picture's name, its file)] of the masks, or the overlays, that are there."""
-        named = [(self._names.get(id_, id_ + pathlib.PurePath(source).suffix),
+        named = [(self._given[id_].name if id_ in self._given
+                  else id_ + pathlib.PurePath(source).suffix,
                   self.path / (id_ + suffix)) for id_, source in self._pictures()]  # fmt: skip
         return [(_shown(name), path) for name, path in named if path.exists()]
 
@@ -249,6 +292,10 @@ class Folder:
                 self.write({name: encoding.rgb_png(drawing.panel(lines, side))})
             else:  # pictures of an earlier prediction are gone
                 (self.path / name).unlink(missing_ok=True)
+
+
+def _source(picture):
+    return _shown(os.path.realpath(picture.file))
 
 
 def _pixels(path):
@@ -291,19 +338,26 @@ def _rows(id_, pixels, scores, names):
 
 def _csv(rows):
     file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerows([_COLUMNS, *rows])
+    csv.writer(file, lineterminator="\n").writerows(rows)
     return file.getvalue().encode()
 
 
 def _read_areas(path):
+    """{the picture as it is shown: its lines} of an earlier prediction's areas.csv."""
+    areas = {}
     try:
-        text = io.StringIO(path.read_bytes().decode(), newline="")
-        rows = list(csv.reader(text, strict=True))
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = csv.reader(file, strict=True)
+            if next(rows, None) != _COLUMNS:
+                raise ValueError
+            for id_, *found in rows:
+                if len(found) != len(_COLUMNS) - 1:
+                    raise ValueError
+                areas[id_] = areas.get(id_, b"") + _csv([[id_, *found]])
     except FileNotFoundError:
-        return []
+        return {}
     except (OSError, ValueError, csv.Error):
-        rows = []
-    if rows[:1] != [_COLUMNS] or any(len(row) != len(_COLUMNS) for row in rows):
-        raise InputError(f"{path}: is not as it was written: remove it, or give another --output")
-    return rows[1:]
+        raise InputError(
+            f"{path}: is not as it was written: remove it, or give another --output"
+        ) from None
+    return areas

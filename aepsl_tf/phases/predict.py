@@ -4,6 +4,7 @@ python -m aepsl_tf.phases.predict --run_dir=RUN --model=psl --images=photos --ou
 """
 
 import functools
+import pathlib
 
 from absl import logging
 
@@ -38,8 +39,8 @@ def run(settings, run_dir, workers=0):
     model_dir.start_over(settings)
     model, broken = model_dir.load(run_dir.model(settings.model)), []
     items = _seen(pictures, model, settings, broken)
-    areas = _write_each(folder, wanted, items, len(pictures), workers)
-    folder.finish(areas, wanted.names, workers)
+    _write_each(folder, wanted, items, len(pictures), workers)
+    folder.finish(workers)
     if broken:
         raise InputError(f"{len(broken)} of {len(pictures)} pictures could not be read: "
                          f"{', '.join(sorted(broken)[:5])}")  # fmt: skip
@@ -50,16 +51,14 @@ def run(settings, run_dir, workers=0):
 
 
 def _write_each(folder, wanted, items, count, workers):
-    """Writes the files of each picture: {ID: (pixels of each class id, v or None)}."""
     from aepsl_tf.inference import outputs
 
-    make, areas = functools.partial(outputs.files_of, wanted), {}
+    make = functools.partial(outputs.files_of, wanted)
     with progress(count, "predict") as bar:
         for id_, files, pixels, scores in runners.ordered_map(make, items, workers):
             folder.write(files)
-            areas[id_] = pixels, scores
+            folder.count(id_, pixels, scores)
             bar.update()
-    return areas
 
 
 def _seen(pictures, model, settings, broken):
@@ -76,8 +75,8 @@ def _seen(pictures, model, settings, broken):
 
     def decode(picture):
         try:
-            data = picture.file.read_bytes()
-            standard = encoding.standard_image(data, str(picture.file), settings.max_pixels)
+            data = pathlib.Path(picture.file).read_bytes()
+            standard = encoding.standard_image(data, picture.file, settings.max_pixels)
         except (InputError, OSError) as error:  # one broken photograph costs no other
             logging.error("%s", error)
             broken.append(picture.name)

@@ -1,6 +1,7 @@
 """Which pictures are found under what is given, and by which IDs."""
 
 import os
+import pathlib
 
 import pytest
 
@@ -25,10 +26,31 @@ def ids(*arguments, **named):
 
 def test_a_file_a_folder_and_what_is_below_it(photos):
     [picture] = inputs.find(str(photos / "a.PNG"))
-    assert picture == ("a", photos / "a.PNG") and picture.name == "a.PNG"
+    assert (picture.id, picture.file, picture.name) == ("a", str(photos / "a.PNG"), "a.PNG")
     assert ids(str(photos)) == ["a", "b"]
     assert ids(str(photos), recursive=True) == ["a", "b", "trip/a", "trip/far/c"]
-    assert inputs.find(str(photos), True)[-1].name == "trip/far/c.webp"
+    last = inputs.find(str(photos), True)[-1]
+    assert last.name == "trip/far/c.webp" and last.file == str(photos / last.name)
+
+
+def test_of_two_folders_the_one_above_comes_first_whatever_follows_its_name(photos):
+    for name in ("trip-2/a.jpg", "trip.jpg", "trip/b c.jpg", "trip/b/c.jpg"):
+        (photos / name).parent.mkdir(exist_ok=True)
+        (photos / name).write_bytes(b"")
+    found = [picture.file for picture in inputs.find(str(photos), recursive=True)]
+    assert found == [str(path) for path in sorted(map(pathlib.Path, found))]
+    assert ids(f"{photos}/t*/*") == ["trip/a", "trip/b c", "trip-2/a"]
+
+
+def test_names_that_hold_dots(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    for name in ("noted", "a.b.", ".x.png", "..jpg", "trip/..jpg"):
+        pathlib.Path(name).write_bytes(b"")
+    for name, id_ in {"noted": "noted", "./a.b.": "a.b.", "trip/../.x.png": ".x"}.items():
+        [picture] = inputs.find(name)
+        assert (picture.id, picture.file) == (id_, str(pathlib.Path(name)))
+    assert [tuple(picture) for picture in inputs.find("./trip//./.*")] == [(".", "trip", ".jpg")]
+    assert [picture.file for picture in inputs.find(".")] == ["a.PNG", "b.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +69,8 @@ def test_several_by_commas_each_once(photos):
 def test_what_is_there_under_the_whole_text_is_that(photos):
     for name in ("x,y.jpg", "[1].jpg", "c*.jpg"):
         (photos / name).write_bytes(b"")
-        assert inputs.find(str(photos / name)) == [(name[:-4], photos / name)]
+        [picture] = inputs.find(str(photos / name))
+        assert (picture.id, picture.file) == (name[:-4], str(photos / name))
     assert ids(f"{photos}/[1].jpg,{photos}/b.jpg") == ["[1]", "b"]
 
 

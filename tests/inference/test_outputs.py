@@ -1,8 +1,11 @@
 """The files of a picture, whose they are, and those of all pictures."""
 
+import collections
 import csv
 import io
 import json
+import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +14,8 @@ from PIL import Image
 
 from aepsl_tf.classes import VOC, ClassSet
 from aepsl_tf.errors import InputError
-from aepsl_tf.inference import cells, crf, outputs, voc_submission
+from aepsl_tf.files import read_json, to_json
+from aepsl_tf.inference import cells, crf, inputs, outputs, voc_submission
 from aepsl_tf.inference.inputs import Picture
 
 CLASSES = ClassSet.of_names(["cat", "dog"])
@@ -87,7 +91,7 @@ def picture(folder, id_):
     path = folder / f"{id_}.jpg"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"")
-    return Picture(id_, path)
+    return Picture.of(path, folder)
 
 
 def predicted(tmp_path, ids, value=1, **changes):
@@ -95,15 +99,14 @@ def predicted(tmp_path, ids, value=1, **changes):
     pictures = [picture(tmp_path / "in", id_) for id_ in ids]
     folder = outputs.Folder(str(tmp_path / "out"), pictures, wanted(), **changes)
     folder.begin()
-    areas = {}
     for id_ in ids:
         mask = np.full((6, 8), value, np.uint8)
         mask[0] = 0
         item = (id_, mask.shape, mask, one_of((6, 8)), np.float32([0.25, 0.75]))
         _, files, pixels, scores = outputs.files_of(wanted(), item)
         folder.write(files)
-        areas[id_] = pixels, scores
-    folder.finish(areas, CLASSES.all_names(), 1)
+        folder.count(id_, pixels, scores)
+    folder.finish(1)
     return folder.path
 
 
@@ -164,6 +167,53 @@ def test_what_is_made_of_a_picture_goes_with_its_mask(tmp_path):
     assert there == {*full.files("b"), *wanted().files("a"), outputs.MADE}
 
 
+def test_the_record_is_json_as_all_is(tmp_path):
+    """Of names that JSON escapes, and the same when all is predicted again."""
+    ids = ["é", 'a "b"', "trip/x", os.fsdecode(b"\xff"), "a-b", "a"]
+    path, records = tmp_path / "out", []
+    for some in (ids[:2], ids, ids, ids[3:]):
+        predicted(tmp_path, some, sheets=True)
+        records.append((path / outputs.MADE).read_bytes().decode())
+        assert records[-1] == to_json(read_json(path / outputs.MADE, {str: str}, ""))
+    assert len(json.loads(records[0])) == 6 and len(json.loads(records[1])) == 14
+    assert records[1] == records[2] == records[3]
+    assert "\\xff.jpg" in json.loads(records[1])[f"{ids[3]}.png"]
+    assert len(rows_of(predicted(tmp_path, [*ids, "\\xff"]))) == 1 + 2 * 7  # two are shown alike
+
+
+def test_a_picture_that_cannot_be_read_any_more_keeps_what_there_is_of_it(tmp_path):
+    before = rows_of(predicted(tmp_path, ["a", "b", "c"]))
+    (tmp_path / "out/c.png").unlink()
+    pictures = [picture(tmp_path / "in", id_) for id_ in "abc"]
+    folder = outputs.Folder(str(tmp_path / "out"), pictures, wanted())
+    folder.begin()
+    folder.count("a", np.array([0, 0, 48]), None)
+    folder.finish(1)
+    assert rows_of(folder.path) == [before[0], ["a", "dog", "48", "1.000000", ""], *before[3:5]]
+
+
+def test_of_a_picture_little_is_kept(tmp_path, monkeypatch):
+    """Some 500 bytes, and once Python's table of the names that pathlib had; before it was 2900."""
+    monkeypatch.setattr(outputs, "write_atomic", lambda _, content: collections.deque(content, 0))
+    pixels, v = np.array([500, 30, 7]), np.float32([0.25, 0.75])
+    peaks = []
+    for count in (200, 2200):
+        (tmp_path / f"{count}").mkdir()
+        for i in range(count):
+            (tmp_path / f"{count}/{i:06}.jpg").touch()
+        tracemalloc.start()
+        found = inputs.find(str(tmp_path / f"{count}"))
+        folder = outputs.Folder(str(tmp_path / f"{count}_out"), found, wanted())
+        folder.begin()
+        for one in found:
+            folder.write(dict.fromkeys(wanted().files(one.id), b""))
+            folder.count(one.id, pixels, v)
+        folder.finish(1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert (peaks[1] - peaks[0]) / 2000 < 2000
+
+
 def test_areas_that_are_not_ours_are_left(tmp_path):
     path = predicted(tmp_path, ["a"])
     (path / "areas.csv").write_text("mine\n")
@@ -199,7 +249,7 @@ def test_names_that_look_like_others(tmp_path):
     """A mask of x_overlay.jpg, and pictures that are links to what has another name."""
     pictures = [picture(tmp_path / "in", "x_overlay")]
     (tmp_path / "in/link.jpg").symlink_to(tmp_path / "in/x_overlay.jpg")
-    pictures.append(Picture("link", tmp_path / "in/link.jpg"))
+    pictures.append(Picture.of(tmp_path / "in/link.jpg", tmp_path / "in"))
     folder = outputs.Folder(str(tmp_path / "out"), pictures, wanted())
     folder.begin()
     assert [id_ for id_, _ in folder._pictures()] == ["link", "x_overlay"]
@@ -208,7 +258,7 @@ def test_names_that_look_like_others(tmp_path):
 
 
 def test_two_of_one_name_are_told_apart(tmp_path):
-    pictures = [Picture("x", picture(tmp_path / name, "x").file) for name in ("one", "two")]
+    pictures = [picture(tmp_path / name, "x") for name in ("one", "two")]
     with pytest.raises(InputError, match=r"one/x.jpg and /.*two/x.jpg would both be written as x"):
         outputs.Folder(str(tmp_path / "out"), pictures, wanted())
 
@@ -245,7 +295,7 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
     def full(path, content):
         if path.name != outputs.MADE:
             raise OSError(28, "No space left on device")
-        path.write_text(content)
+        path.write_text("".join(content))
 
     monkeypatch.setattr(outputs, "write_atomic", full)
     with pytest.raises(InputError, match=r"a.png: cannot be written \(No space left on device\)$"):

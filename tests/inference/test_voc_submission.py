@@ -27,7 +27,7 @@ def written(tmp_path):
     pictures = []
     for seed, (id_, size) in enumerate(SIZES.items()):
         Image.new("RGB", size[::-1]).save(tmp_path / f"{id_}.jpg")
-        pictures.append(Picture(id_, tmp_path / f"{id_}.jpg"))
+        pictures.append(Picture(id_, str(tmp_path), ".jpg"))
         mask = np.random.default_rng(seed).integers(0, 21, size).astype(np.uint8)
         (folder / f"{id_}.png").write_bytes(voc_submission.mask_png(mask))
     return tmp_path / "out", pictures
@@ -93,11 +93,11 @@ def test_one_too_many_or_too_few_is_refused(written):
 
 
 def test_what_can_be_no_submission():
-    settings, pictures = config.Predict(ids_file="test.txt"), [Picture("2008_000001", None)]
+    settings, pictures = config.Predict(ids_file="test.txt"), [Picture("2008_000001", "", ".jpg")]
     voc_submission.refuse_unfit(VOC, settings, pictures)
     with pytest.raises(InputError, match="20 classes alone; this run has 2: cat, dog"):
         voc_submission.refuse_unfit(ClassSet.of_names(["cat", "dog"]), settings, pictures)
     with pytest.raises(InputError, match="--ids_file"):
         voc_submission.refuse_unfit(VOC, dataclasses.replace(settings, ids_file=""), pictures)
     with pytest.raises(InputError, match="a/b lies in a sub-folder"):
-        voc_submission.refuse_unfit(VOC, settings, [Picture("a/b", None)])
+        voc_submission.refuse_unfit(VOC, settings, [Picture("a/b", "", ".jpg")])
