@@ -22,11 +22,11 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 SLACK = 1.15
 
 BENCHMARKS = {
-    "training": "--batches=2,4,8 --steps=1 --rounds=3",
+    "training": "--batches=4 --steps=1 --rounds=3",
     "layers": "--batch=4 --precision=mixed_bfloat16 --kernel_gradients=taps",
-    "input": "--devkit={devkit} --batch=8 --steps=2 --rounds=3",
-    "reader": "{devkit} --images=60 --runs=2 --input=warp",
-    "processes": "{devkit} --images=200 --rounds=1 {onnx}",
+    "input": "--devkit={devkit} --input_size=225 --batch=8 --steps=2 --rounds=3",
+    "reader": "{devkit} --images=60 --runs=1 --input=warp --input_size=225 {older}",
+    "processes": "{devkit} --images=100 --rounds=1 {onnx}",
     "memory": "--devkit={devkit} --images=500 --times=100 --side=100",
     "cost": "{devkit}",
 }
@@ -114,11 +114,13 @@ def main():
     parser.add_argument("--devkit", type=pathlib.Path, required=True)
     parser.add_argument("--only", default="", help="benchmarks by their names, by commas")
     parser.add_argument("--onnx_model", default="", help="for processes")
+    parser.add_argument("--against", default="", help="an older checkout, for reader")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     onnx = arguments.onnx_model
     values = {"devkit": str(arguments.devkit.resolve())}
     values["onnx"] = f"--onnx_model={onnx}" if onnx else ""
+    values["older"] = f"--against={arguments.against}" if arguments.against else ""
     only = [name for name in arguments.only.split(",") if name]
     if unknown := set(only) - set(BENCHMARKS):
         parser.error(f"--only={arguments.only}: no benchmark {', '.join(sorted(unknown))}; there "
@@ -136,9 +138,9 @@ def main():
         if not only or name in only:
             text = run(name, given.format(**values))
             # On the page a devkit and a model have plain names, wherever they lie here.
-            plain = {values["devkit"]: "VOC2012", onnx or "\0": "u2netp.onnx"}
+            plain = {values["devkit"]: "VOC2012", onnx: "u2netp.onnx", arguments.against: "OLDER"}
             shown = given.format(**values).strip()
-            for here, there in plain.items():
+            for here, there in ((k, v) for k, v in plain.items() if k):
                 text, shown = text.replace(here, there), shown.replace(here, there)
             PAGE.write_text(onto_page(PAGE.read_text(), name, shown, text))
 
