@@ -1,6 +1,6 @@
 # make demo: the whole method on drawn scenes; make tensorboard: the curves of RUN. make test: every
 # test but the long ones and Beam's, which test-long and test-scale run. make bench-check
-# DEVKIT=VOC2012: five minutes, and an error where a ratio of docs/benchmarks.md has become worse.
+# DEVKIT=VOC2012: eight minutes, and an error where a ratio of docs/benchmarks.md has become worse.
 PYTHON ?= python3.11
 VENV := .venv
 SCALE := .venv-scale
