@@ -5,8 +5,8 @@ python -m benchmarks.run --devkit=VOCdevkit/VOC2012 --check
 
 Each is the command of the same name, in a process of its own; what it prints stands on the page
 between its marks. A row's last cell is its ratio, against a peer or a limit of the same run. The
-check takes about eight minutes, and fails where a ratio is 15% worse than its bound. Run either on a
-quiet machine.
+check takes about eight minutes, and fails where a ratio is 15% worse than its bound. Run either on
+a quiet machine.
 """
 
 import argparse
