@@ -8,9 +8,7 @@ medians over the rounds, and the ratio, which should be .95 at least.
 """
 
 import argparse
-import os
 import pathlib
-import platform
 import statistics
 import tempfile
 import time
@@ -24,6 +22,7 @@ from aepsl_tf.models import model_dir
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.run_dir import RunDir
 from aepsl_tf.training import solver
+from benchmarks import heading
 from data_prep import write_voc
 
 _BEGUN = 4  # batches that are on their way, or lie ready, when a turn begins
@@ -76,9 +75,7 @@ def main():
         "records, warp, frozen": {"input": "warp", "freeze_through": "pool5a"},
         "cache": {"input": "warp", "freeze_through": "pool5a", "cache_features": True},
     }
-    devices = [d.name for d in tf.config.list_physical_devices("GPU")] or [platform.machine()]
-    print(f"{', '.join(devices)}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, "
-          f"{time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
+    print(heading(arguments, *(d.name for d in tf.config.list_physical_devices("GPU"))))
     with tempfile.TemporaryDirectory() as folder:
         run_dir = RunDir(pathlib.Path(folder) / "run")
         write_voc.run(config.WriteVoc(voc_root=arguments.devkit), run_dir, 1)

@@ -11,8 +11,6 @@ than that a train step spends on all else.
 
 import argparse
 import functools
-import os
-import platform
 import statistics
 import time
 
@@ -21,6 +19,7 @@ import tensorflow as tf
 
 from aepsl_tf import config
 from aepsl_tf.models import backbones
+from benchmarks import heading
 
 TASKS = ("forward", "gradient by the input", "gradient by the kernel")
 
@@ -110,10 +109,8 @@ def main():
     parser.add_argument("--kernel_gradients", default="library", choices=["library", "taps"])
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    devices = [d.name for d in tf.config.list_physical_devices("GPU")] or [platform.machine()]
-    print(f"{', '.join(devices)}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, "
-          f"TensorFlow {tf.__version__}, "
-          f"{time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
+    devices = (d.name for d in tf.config.list_physical_devices("GPU"))
+    print(heading(arguments, *devices, libraries=f"TensorFlow {tf.__version__}, "))
     found = convolutions(arguments.size, precision=arguments.precision,
                          kernel_gradients=arguments.kernel_gradients)  # fmt: skip
     rows = [(one[0].name, arguments.batch * gflop(*one),

@@ -10,7 +10,6 @@ gets drawn cells of 21 classes of which three are likely. Run it on a quiet mach
 import argparse
 import functools
 import itertools
-import os
 import pathlib
 import statistics
 import tempfile
@@ -22,7 +21,7 @@ from aepsl_tf import config
 from aepsl_tf.data import encoding, runners
 from aepsl_tf.inference import cells, crf
 from aepsl_tf.run_dir import RunDir
-from benchmarks import memory
+from benchmarks import heading, memory
 from data_prep import write_saliency, write_voc
 from data_prep.saliency import methods
 
@@ -91,8 +90,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--onnx_model", default="")
     arguments = parser.parse_args()
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, "
-          f"{time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
+    print(heading(arguments))
     print(f"| work | one process, s | {arguments.workers} processes, s | times as fast |\n"
           "|---|---:|---:|---:|")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:

@@ -16,7 +16,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import platform
 import shutil
 import statistics
 import subprocess
@@ -168,8 +167,9 @@ def main():
     if arguments.work_in:
         answer(arguments)
         return
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, "
-          f"{time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
+    from benchmarks import heading  # an older checkout's worker finds none there
+
+    print(heading(arguments))
     passed = [str(pathlib.Path(arguments.devkit).resolve())]
     for name in ("images", "backbone", "weights", "input", "input_size", "precision"):
         passed.append(f"--{name}={getattr(arguments, name)}")

@@ -10,7 +10,6 @@ to the sequential run, CPU seconds and a digest of all shards, which must agree.
 import argparse
 import os
 import pathlib
-import platform
 import resource
 import tempfile
 import time
@@ -25,6 +24,7 @@ from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import tables
 from aepsl_tf.files import digest
 from aepsl_tf.inference import crf
+from benchmarks import heading
 
 HEIGHT, WIDTH, CLASSES = 375, 500, 4
 
@@ -74,8 +74,7 @@ def main():
 
     from benchmarks import shards  # workers find `clean` there, and not in this `__main__`
 
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, "
-          f"{time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
+    print(heading(arguments))
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         counts = records.split_counts(arguments.images, arguments.shards)

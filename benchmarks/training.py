@@ -12,7 +12,6 @@ Python that has torch.
 
 import argparse
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from aepsl_tf.models import model_dir
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.models.segmenter import Segmenter
 from aepsl_tf.training import solver
-from benchmarks import layers
+from benchmarks import heading, layers
 
 PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
 """--precision → the twin's."""
@@ -110,8 +109,7 @@ def main():
     for gpu in gpus:  # the twin wants some too
         tf.config.experimental.set_memory_growth(gpu, True)
     names = [tf.config.experimental.get_device_details(g).get("device_name") for g in gpus]
-    print(f"{', '.join(names) or platform.machine()}, {os.cpu_count()} cores, TensorFlow "
-          f"{tf.__version__}, {time.strftime('%Y-%m-%d %H:%M')}: {arguments}\n")  # fmt: skip
+    print(heading(arguments, *names, libraries=f"TensorFlow {tf.__version__}, "))
     print("| step | ours, images/s | limit | PyTorch | seconds, ours / PyTorch |\n"
           "|---|---:|---:|---:|---:|")  # fmt: skip
     for kind in arguments.kinds.split(","):
