@@ -11,18 +11,21 @@ import dataclasses
 import importlib.util
 import itertools
 import logging
+import math
 import multiprocessing
 import os
 import shlex
 import sys
 import threading
 import time
+import traceback
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from aepsl_tf.errors import InputError
 
 PATIENCE = 1.0  # seconds of work before a pool is worth its start, which takes about as long
+TASK = 0.01  # seconds of work to hand over at once: handing over takes .2 to .3 milliseconds
 
 
 def choose(runner, workers, beam_args):
@@ -78,8 +81,30 @@ def _begin_worker():
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
+def _several(function, items):
+    """The results of items as far as they go, and the exception that ended them or None."""
+    results = []
+    for item in items:
+        try:
+            results.append(function(item))
+        except Exception as error:
+            if not isinstance(error, InputError):  # which is one line
+                error.add_note(traceback.format_exc())  # else it would stay in this process
+            return results, error
+    return results, None
+
+
+def _opened(task):
+    results, error = task.result()
+    yield from results
+    if error:
+        raise error
+
+
 def ordered_map(function, items, workers):
     """Yields `function(item)` in the order of items.
+
+    What takes less than `TASK` seconds is handed over several items at a time.
 
     Args:
       function: picklable, from a module that does not import TensorFlow.
@@ -91,12 +116,19 @@ def ordered_map(function, items, workers):
       InputError: a worker was killed; besides, whatever `function` raises.
     """
     workers, items = worker_count(workers), iter(items)
-    start = time.monotonic()
+    start, done, busy = time.monotonic(), 0, 0.0
     for item in items:
-        yield function(item)
+        before = time.monotonic()
+        result = function(item)
+        if done:  # the first one may have had something to load
+            busy += time.monotonic() - before
+        done += 1
+        yield result
         if workers > 1 and time.monotonic() - start >= PATIENCE:
             break
-    first = list(itertools.islice(items, 1))
+    at_once = math.ceil(min(16, TASK * (done - 1) / busy)) if busy else 1
+    tasks = iter(lambda: list(itertools.islice(items, at_once)), [])
+    first = next(tasks, None)
     if not first:
         return
     # Fork is no choice: after TensorFlow has started its threads a forked child can deadlock.
@@ -104,13 +136,13 @@ def ordered_map(function, items, workers):
     pool = ProcessPoolExecutor(workers, context, _begin_worker)
     waiting = collections.deque()
     try:
-        for item in itertools.chain(first, items):
+        for task in itertools.chain([first], tasks):
             with _no_main():  # submitting starts the processes
-                waiting.append(pool.submit(function, item))
+                waiting.append(pool.submit(_several, function, task))
             if len(waiting) > 4 * workers:  # as much as keeps them busy: items may be large
-                yield waiting.popleft().result()
+                yield from _opened(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield from _opened(waiting.popleft())
     except BrokenProcessPool:
         raise InputError(
             "a worker process was killed (out of memory?): give the same command again, perhaps "

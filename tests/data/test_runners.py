@@ -5,6 +5,7 @@ Workers import this module, so it must not import TensorFlow.
 
 import functools
 import importlib.util
+import itertools
 import json
 import multiprocessing
 import os
@@ -12,7 +13,10 @@ import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
+from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
@@ -84,6 +88,70 @@ def test_items_are_read_only_a_little_ahead(no_patience):
     assert len(read) <= 2 + 4 * 2
     results.close()
     assert not multiprocessing.active_children()
+
+
+@pytest.fixture
+def short_work(monkeypatch):
+    """The pool starts when it is known that an item takes microseconds: many make a task."""
+    monkeypatch.setattr(runners, "PATIENCE", 0.05)
+
+
+def quick(number):
+    """Drawn from a stream that does not end before the pool has started."""
+    if number == -1:
+        raise InputError("minus one")
+    if number == -2:
+        raise ZeroDivisionError("minus two")
+    return number, os.getpid()
+
+
+def in_pool(items):
+    """0, 1, 2… until the pool has them, then `items`; yields what the pool made."""
+    ended = threading.Event()
+
+    def stream():
+        yield from itertools.takewhile(lambda _: not ended.is_set(), itertools.count())
+        yield from items
+
+    for number, pid in ordered_map(quick, stream(), 2):
+        if pid != os.getpid():
+            ended.set()
+            yield number
+
+
+def test_short_work_is_handed_over_several_items_at_a_time(short_work, monkeypatch):
+    submitted, submit = [], ProcessPoolExecutor.submit
+    monkeypatch.setattr(
+        ProcessPoolExecutor, "submit",
+        lambda pool, *call: submitted.append(len(call[-1])) or submit(pool, *call),
+    )  # fmt: skip
+    tail = range(10**9, 10**9 + 21)
+    numbers = list(in_pool(tail))
+    assert numbers == [*range(numbers[0], numbers[-22] + 1), *tail]
+    assert max(submitted) == submitted[0] == 16
+    assert sum(submitted) == len(numbers)
+
+
+@pytest.mark.parametrize(("bad", "error"), [(-1, InputError), (-2, ZeroDivisionError)])
+def test_what_comes_before_an_error_within_a_task_is_not_lost(short_work, bad, error):
+    seen = []
+    with pytest.raises(error) as raised:
+        for number in in_pool([10**9, 10**9 + 1, bad, 10**9 + 2]):
+            seen.append(number)
+    assert seen[-2:] == [10**9, 10**9 + 1]
+    told = "".join(traceback.format_exception(raised.value))
+    assert ("in quick" in told) == (error is not InputError)  # where it was, in the other process
+    assert not multiprocessing.active_children()
+
+
+def test_long_work_is_handed_over_one_by_one(monkeypatch):
+    monkeypatch.setattr(runners, "PATIENCE", 0.05)
+    read = []
+    results = ordered_map(time.sleep, (read.append(i) or 0.02 for i in range(100)), 2)
+    for _ in range(8):
+        next(results)
+    assert len(read) <= 8 + 4 * 2 + 1
+    results.close()
 
 
 def test_one_worker_works_here_and_is_lazy():
