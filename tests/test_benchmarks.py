@@ -1,12 +1,13 @@
 """The benchmarks that nothing else runs do run, on next to nothing."""
 
+import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from benchmarks import cost, layers, processes, run, training
+from benchmarks import cost, layers, processes, run, training, whole
 
 
 def test_processes(devkit, monkeypatch, capsys):
@@ -103,6 +104,37 @@ def test_the_costs_add_up(monkeypatch, capsys):
     for column in (1, 2, 3):
         values = [float(row[column]) for row in rows]
         np.testing.assert_allclose(sum(values[:-1]), values[-1], atol=0.006 * len(rows))
+
+
+_PIPELINE = """
+import json, pathlib, sys
+flags = dict(word.lstrip("-").split("=", 1) for word in sys.argv[1:])
+pathlib.Path(flags["run_dir"]).mkdir()
+(pathlib.Path(flags["run_dir"]) / "summary.json").write_text(json.dumps(SUMMARY | {"flags": flags}))
+"""
+
+
+def test_a_whole_run_of_two_checkouts(tmp_path, monkeypatch, capsys):
+    trees = {
+        "here": {"seconds": {"train/a": 10, "train/b": 5, "seal": 1}, "model_miou": {"psl": 0.5}},
+        "there": {"seconds": {"train/a": 20, "train/b": 10}, "model_miou": {"psl": 0.4, "no": 0.1}},
+    }
+    for name, summary in trees.items():
+        (tmp_path / name / "aepsl_tf").mkdir(parents=True)
+        (tmp_path / name / "aepsl_tf/pipeline.py").write_text(f"SUMMARY = {summary}\n{_PIPELINE}")
+    monkeypatch.setattr(whole, "ROOT", tmp_path / "here")
+    flags = ["--ours=--precision=auto", "--seed=3"]
+    runs = tmp_path / "runs"
+    monkeypatch.setattr(sys, "argv", ["whole", str(tmp_path / "there"), str(runs), *flags])
+    whole.main()
+    out = capsys.readouterr().out
+    assert {"| train | 15 | 30 | 0.50 |", "| seal | 1 | 0 |  |"} <= set(out.splitlines())
+    assert "| psl | 0.500 | 0.400 | +0.100 |" in out and "| no |" not in out
+    given = {name: json.loads((runs / name / "summary.json").read_text())["flags"]
+             for name in ("ours", "older")}  # fmt: skip
+    assert given["ours"].pop("precision") == "auto"
+    assert given["ours"].pop("run_dir") != given["older"].pop("run_dir")
+    assert given["ours"] == given["older"] == {"seed": "3"}
 
 
 def test_the_page_is_whole():

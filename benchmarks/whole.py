@@ -1,0 +1,70 @@
+"""A whole run of the pipeline against an older checkout's: seconds by phase, and what came out.
+
+python -m benchmarks.whole OLDER RUNS --ours=--precision=auto \\
+  --flagfile=$PWD/flags/voc2012_subset.flags --voc_root=/data/VOC2012 --weights=/data/vgg16.h5
+
+This checkout's pipeline and OLDER's get the same flags and make RUNS/ours and RUNS/older, one after
+the other; each runs in its own checkout, so paths in flags are absolute. `--ours` is for flags that
+OLDER does not know, such as those that choose the fast way. A phase's time is what the run's
+summary says, the total is the command's, with its start. Killed, give the same command again:
+finished phases stay, but the total is that of the last try. Run it on a quiet machine.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+from benchmarks import heading
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def whole(tree, flags, run_dir):
+    """Runs the pipeline of the checkout `tree`: (seconds, what its summary.json says)."""
+    command = [sys.executable, "-m", "aepsl_tf.pipeline", f"--run_dir={run_dir}", *flags]
+    environment = os.environ | {"PYTHONPATH": str(tree)}
+    start = time.monotonic()
+    if subprocess.run(command, cwd=tree, env=environment, check=False).returncode:
+        raise SystemExit(f"error: {' '.join(command[1:])} failed in {tree}; its message is above")
+    return time.monotonic() - start, json.loads((run_dir / "summary.json").read_text())
+
+
+def kinds(seconds):
+    """{phase: seconds of all its steps and models}, in the order of the run."""
+    summed = {}
+    for key, value in seconds.items():
+        phase = key.partition("/")[0]
+        summed[phase] = summed.get(phase, 0) + value
+    return summed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    parser.add_argument("older", type=pathlib.Path)
+    parser.add_argument("runs", type=pathlib.Path)
+    parser.add_argument("--ours", action="append", default=[], help="a flag for this checkout only")
+    arguments, flags = parser.parse_known_args()
+    runs = arguments.runs.resolve()
+    runs.mkdir(parents=True, exist_ok=True)
+    ours, new = whole(ROOT, [*flags, *arguments.ours], runs / "ours")
+    older, old = whole(arguments.older.resolve(), flags, runs / "older")
+
+    print(heading(flags))
+    print("| phase | ours, s | older, s | share |\n|---|---:|---:|---:|")
+    times, before = kinds(new["seconds"]), kinds(old["seconds"])
+    for phase in sorted(before.keys() | times.keys()):
+        one, other = times.get(phase, 0), before.get(phase, 0)
+        print(f"| {phase} | {one:.0f} | {other:.0f} | {f'{one / other:.2f}' if other else ''} |")
+    print(f"| the whole command | {ours:.0f} | {older:.0f} | {ours / older:.2f} |\n")
+    print("| val mIoU | ours | older | difference |\n|---|---:|---:|---:|")
+    for model, value in new["model_miou"].items():
+        if (was := old["model_miou"].get(model)) is not None:
+            print(f"| {model} | {value:.3f} | {was:.3f} | {value - was:+.3f} |")
+
+
+if __name__ == "__main__":
+    main()
