@@ -170,12 +170,10 @@ def training_batches(families, config, num_classes, fill, epoch, position, conte
     read = record_reader(families, ["image/labels", "mask/png", *(() if cache else _PICTURE)])
 
     def shown(row, whole, crop, warp):
-        """A whole picture or mask as the network gets to see it, by the row's draws."""
+        """What the network gets to see of a whole picture or mask, before it is mirrored."""
         if config.input == "crop":
-            seen = crop(whole, config.input_size, row["crop"])
-        else:
-            seen = warp(whole, config.input_size)
-        return transforms.mirror(seen, row["mirror"])
+            return crop(whole, config.input_size, row["crop"])
+        return warp(whole, config.input_size)
 
     def load(row):
         record = read(row)
@@ -184,11 +182,13 @@ def training_batches(families, config, num_classes, fill, epoch, position, conte
             batch["features"] = cache.load(row)
         else:
             image = picture(record, fill)
-            batch["image"] = shown(row, image, transforms.crop, transforms.warp)
+            seen = shown(row, image, transforms.crop, transforms.warp)
+            batch["image"] = transforms.mirror(seen, row["mirror"])
         if "mask/png" in record:
             mask = transforms.decode_mask(record["mask/png"])
             seen = shown(row, mask, transforms.crop_mask, transforms.warp_mask)
-            batch["mask"] = transforms.network_mask(seen)
+            # Of 8k+1 pixels every 8th is the same from both sides: mirrored where there are few.
+            batch["mask"] = transforms.mirror(transforms.network_mask(seen), row["mirror"])
         return batch
 
     images = families[0].images

@@ -129,7 +129,7 @@ class FeatureCache:
 
         @tf.function
         def frozen(images):
-            views = [images, images[:, :, ::-1]] if self.mirrored else [images]
+            views = [images, tf.reverse(images, [2])] if self.mirrored else [images]
             features = [self.model.frozen(view, training=False) for view in views]
             return tf.stack(features, axis=1)
 
@@ -149,7 +149,7 @@ class FeatureCache:
                 bar.update(self._size(chunk))
 
     def __getitem__(self, item):
-        """Features float32 `[h, w, C]` of (image, view), read from disk."""
+        """Features `[h, w, C]` of (image, view), read from disk, in the trunk's precision."""
         image, view = item
         if view >= self.shape[0]:
             raise IndexError(f"{self.directory} holds no mirrored pictures")
@@ -157,15 +157,15 @@ class FeatureCache:
         place = (image % _CHUNK) * self.shape[0] + view
         # Not mapped into memory, where what has been read of it would count as this process's.
         stored = np.fromfile(self._path(image // _CHUNK), np.uint8, count, offset=count * place)
-        return stored.view(self.dtype).reshape(self.shape[1:]).astype(np.float32)
+        return stored.view(self.dtype).reshape(self.shape[1:])
 
     def load(self, row):
         """The features of one of `order.batch_rows`, inside a graph; zeros where not present."""
 
         def read(image, mirror, present):
-            return self[image, int(mirror)] if present else np.zeros(self.shape[1:], np.float32)
+            return self[image, int(mirror)] if present else np.zeros(self.shape[1:], self.dtype)
 
         features = tf.numpy_function(
-            read, [row["image"], row["mirror"], row["present"]], tf.float32, stateful=False
+            read, [row["image"], row["mirror"], row["present"]], self.dtype, stateful=False
         )
         return tf.ensure_shape(features, self.shape[1:])

@@ -59,14 +59,15 @@ class Reader:
     @functools.cached_property
     def _tuned(self):
         """Features of the frozen part → cells."""
-        return self._network(self._cells, self.model.frozen.output.shape[-1])
+        features = self.model.frozen.output
+        return self._network(self._cells, features.shape[-1], features.dtype)
 
-    def _network(self, function, channels):
+    def _network(self, function, channels, dtype=tf.float32):
         def of(inputs):
             with self.model.fixed() if self._trained else contextlib.nullcontext():
                 return function(inputs)
 
-        return _traced(of, tf.TensorSpec([None, None, None, channels], tf.float32))
+        return _traced(of, tf.TensorSpec([None, None, None, channels], dtype))
 
     def read(self, rows, decode, features=None):
         """Yields (row, picture uint8 `[H, W, 3]`, {name: NumPy array without the batch}) in order.
@@ -77,8 +78,8 @@ class Reader:
           rows: any iterable.
           decode: `decode(row)` → uint8 RGB `[H, W, 3]`, or None to leave the row out; runs in
             threads.
-          features: float32 `[h, w, C']` a row, which the frozen part need not compute any more;
-            of the plain view alone.
+          features: `[h, w, C']` a row, in the trunk's precision, which the frozen part need not
+            compute any more; of the plain view alone.
         """
 
         def load(row, cached=None):

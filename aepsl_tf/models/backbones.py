@@ -259,7 +259,7 @@ def build(config):
         x = layer(x)
     frozen = keras.Model(images, x, name="frozen")
     frozen.trainable = False
-    features = keras.Input([None, None, x.shape[-1]], name="features")
+    features = keras.Input([None, None, x.shape[-1]], name="features", dtype=x.dtype)
     x = features
     for layer in itertools.chain(*stages[cut:]):
         x = layer(x)

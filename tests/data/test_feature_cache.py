@@ -95,8 +95,16 @@ def test_half_precision_takes_half_the_disk_and_rounds_nothing(precision, kind, 
         expected = model.frozen(pictures, training=False)
         assert expected.dtype.size == 2
         for i in range(CHUNK):
-            assert cache[i, view].dtype == np.float32
-            np.testing.assert_array_equal(cache[i, view], tf.cast(expected[i], tf.float32))
+            assert cache[i, view].dtype == expected.dtype
+            np.testing.assert_array_equal(cache[i, view], expected[i])
+    rows = tf.data.Dataset.from_tensors({"image": 2, "mirror": True, "present": True})
+    (loaded,) = rows.map(cache.load)
+    assert loaded.dtype == expected.dtype == model.tuned.input.dtype  # so nothing is cast
+    np.testing.assert_array_equal(loaded, expected[2])
+    fc7, logits = model.tuned(loaded[None], training=False)
+    of_float32 = model.tuned(tf.cast(loaded[None], tf.float32), training=False)
+    np.testing.assert_array_equal(fc7, of_float32[0])
+    np.testing.assert_array_equal(logits, of_float32[1])
 
 
 def test_unmirrored_cache_holds_one_view(tmp_path, model, family):
