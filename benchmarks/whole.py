@@ -34,7 +34,7 @@ def whole(tree, flags, run_dir):
 
 
 def kinds(seconds):
-    """{phase: seconds of all its steps and models}, in the order of the run."""
+    """{phase: seconds of all its steps and models}."""
     summed = {}
     for key, value in seconds.items():
         phase = key.partition("/")[0]
@@ -62,7 +62,8 @@ def main():
     print(f"| the whole command | {ours:.0f} | {older:.0f} | {ours / older:.2f} |\n")
     print("| val mIoU | ours | older | difference |\n|---|---:|---:|---:|")
     for model, value in new["model_miou"].items():
-        if (was := old["model_miou"].get(model)) is not None:
+        was = old["model_miou"].get(model)
+        if value is not None and was is not None:
             print(f"| {model} | {value:.3f} | {was:.3f} | {value - was:+.3f} |")
 
 

@@ -11,7 +11,6 @@ import dataclasses
 import importlib.util
 import itertools
 import logging
-import math
 import multiprocessing
 import os
 import shlex
@@ -25,7 +24,7 @@ from concurrent.futures.process import BrokenProcessPool
 from aepsl_tf.errors import InputError
 
 PATIENCE = 1.0  # seconds of work before a pool is worth its start, which takes about as long
-TASK = 0.01  # seconds of work to hand over at once: handing over takes .2 to .3 milliseconds
+SHORT = 0.005  # seconds of work on an item; with less, handing it over alone (.3 ms) costs much
 
 
 def choose(runner, workers, beam_args):
@@ -82,29 +81,21 @@ def _begin_worker():
 
 
 def _several(function, items):
-    """The results of items as far as they go, and the exception that ended them or None."""
-    results = []
+    """A task: (results of items as far as they go, seconds, what ended them, where)."""
+    results, start, ended = [], time.monotonic(), (None, "")
     for item in items:
         try:
             results.append(function(item))
         except Exception as error:
-            if not isinstance(error, InputError):  # which is one line
-                error.add_note(traceback.format_exc())  # else it would stay in this process
-            return results, error
-    return results, None
-
-
-def _opened(task):
-    results, error = task.result()
-    yield from results
-    if error:
-        raise error
+            ended = error, traceback.format_exc()
+            break
+    return results, time.monotonic() - start, *ended
 
 
 def ordered_map(function, items, workers):
     """Yields `function(item)` in the order of items.
 
-    What takes less than `TASK` seconds is handed over several items at a time.
+    Items whose work is short are handed over four at a time.
 
     Args:
       function: picklable, from a module that does not import TensorFlow.
@@ -116,33 +107,39 @@ def ordered_map(function, items, workers):
       InputError: a worker was killed; besides, whatever `function` raises.
     """
     workers, items = worker_count(workers), iter(items)
-    start, done, busy = time.monotonic(), 0, 0.0
+    start = time.monotonic()
     for item in items:
-        before = time.monotonic()
-        result = function(item)
-        if done:  # the first one may have had something to load
-            busy += time.monotonic() - before
-        done += 1
-        yield result
+        yield function(item)
         if workers > 1 and time.monotonic() - start >= PATIENCE:
             break
-    at_once = math.ceil(min(16, TASK * (done - 1) / busy)) if busy else 1
+    at_once = 1
     tasks = iter(lambda: list(itertools.islice(items, at_once)), [])
-    first = next(tasks, None)
+    first = list(itertools.islice(tasks, 1))
     if not first:
         return
     # Fork is no choice: after TensorFlow has started its threads a forked child can deadlock.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, _begin_worker)
     waiting = collections.deque()
+
+    def oldest():
+        nonlocal at_once
+        results, seconds, error, where = waiting.popleft().result()
+        at_once = 4 if seconds < SHORT * len(results) else 1
+        yield from results
+        if error is not None:
+            if not isinstance(error, InputError):  # which is one line
+                error.add_note(where)
+            raise error
+
     try:
-        for task in itertools.chain([first], tasks):
+        for task in itertools.chain(first, tasks):
             with _no_main():  # submitting starts the processes
                 waiting.append(pool.submit(_several, function, task))
-            if len(waiting) > 4 * workers:  # as much as keeps them busy: items may be large
-                yield from _opened(waiting.popleft())
+            while len(waiting) > (4 if at_once == 1 else 2) * workers:
+                yield from oldest()  # as much as keeps them busy: items may be large
         while waiting:
-            yield from _opened(waiting.popleft())
+            yield from oldest()
     except BrokenProcessPool:
         raise InputError(
             "a worker process was killed (out of memory?): give the same command again, perhaps "

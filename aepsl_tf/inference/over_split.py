@@ -88,7 +88,10 @@ class Reader:
                 if image is None:
                     return None
                 image = tf.convert_to_tensor(image)
-                inputs = [cached] if cached is not None else [of(image) for of in self._inputs]
+                if cached is None:
+                    inputs = [of(image) for of in self._inputs]
+                else:  # as a tensor: TensorFlow stacks arrays number by number
+                    inputs = [tf.convert_to_tensor(cached)]
                 return _Picture(row, self._limited(image).numpy(), inputs)
 
         items = zip(rows) if features is None else zip(rows, features, strict=True)

@@ -5,7 +5,6 @@ Workers import this module, so it must not import TensorFlow.
 
 import functools
 import importlib.util
-import itertools
 import json
 import multiprocessing
 import os
@@ -13,7 +12,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
@@ -90,68 +88,72 @@ def test_items_are_read_only_a_little_ahead(no_patience):
     assert not multiprocessing.active_children()
 
 
-@pytest.fixture
-def short_work(monkeypatch):
-    """The pool starts when it is known that an item takes microseconds: many make a task."""
-    monkeypatch.setattr(runners, "PATIENCE", 0.05)
+class NothingError(Exception):
+    """Is false in a condition."""
+
+    def __len__(self):
+        return 0
 
 
 def quick(number):
-    """Drawn from a stream that does not end before the pool has started."""
+    """−1 is wrong, −2 ends with an exception that is pickled in its own way, −4 takes long."""
     if number == -1:
         raise InputError("minus one")
     if number == -2:
-        raise ZeroDivisionError("minus two")
-    return number, os.getpid()
+        json.loads("{")
+    if number == -3:
+        raise NothingError
+    if number == -4:
+        time.sleep(0.05)
+    return number
 
 
-def in_pool(items):
-    """0, 1, 2… until the pool has them, then `items`; yields what the pool made."""
-    ended = threading.Event()
-
-    def stream():
-        yield from itertools.takewhile(lambda _: not ended.is_set(), itertools.count())
-        yield from items
-
-    for number, pid in ordered_map(quick, stream(), 2):
-        if pid != os.getpid():
-            ended.set()
-            yield number
-
-
-def test_short_work_is_handed_over_several_items_at_a_time(short_work, monkeypatch):
-    submitted, submit = [], ProcessPoolExecutor.submit
+@pytest.fixture
+def submitted(monkeypatch):
+    """How many items each task has that the pool is given."""
+    sizes, submit = [], ProcessPoolExecutor.submit
     monkeypatch.setattr(
         ProcessPoolExecutor, "submit",
-        lambda pool, *call: submitted.append(len(call[-1])) or submit(pool, *call),
+        lambda pool, *call: sizes.append(len(call[-1])) or submit(pool, *call),
     )  # fmt: skip
-    tail = range(10**9, 10**9 + 21)
-    numbers = list(in_pool(tail))
-    assert numbers == [*range(numbers[0], numbers[-22] + 1), *tail]
-    assert max(submitted) == submitted[0] == 16
-    assert sum(submitted) == len(numbers)
+    return sizes
 
 
-@pytest.mark.parametrize(("bad", "error"), [(-1, InputError), (-2, ZeroDivisionError)])
-def test_what_comes_before_an_error_within_a_task_is_not_lost(short_work, bad, error):
-    seen = []
-    with pytest.raises(error) as raised:
-        for number in in_pool([10**9, 10**9 + 1, bad, 10**9 + 2]):
-            seen.append(number)
-    assert seen[-2:] == [10**9, 10**9 + 1]
-    told = "".join(traceback.format_exception(raised.value))
-    assert ("in quick" in told) == (error is not InputError)  # where it was, in the other process
+def test_short_work_is_handed_over_several_items_at_a_time(no_patience, submitted):
+    assert list(ordered_map(quick, range(1001), 2)) == list(range(1001))
+    assert submitted[:9] == [1] * 9  # until it is known that they are short
+    assert set(submitted[20:-1]) == {4}
+    assert sum(submitted) == 1000
+
+
+def test_long_work_after_short_is_handed_over_one_by_one(no_patience, submitted):
+    items = [*range(100), *[-4] * 40]
+    assert list(ordered_map(quick, items, 2)) == items
+    assert submitted.count(4) > 5 and set(submitted[-8:]) == {1}
+
+
+def test_short_items_are_read_only_a_little_ahead(no_patience):
+    read = []
+    results = ordered_map(quick, (read.append(i) or i for i in range(1000)), 2)
+    for _ in range(400):
+        next(results)
+    assert len(read) <= 400 + 4 * (2 * 2 + 1)
+    results.close()
     assert not multiprocessing.active_children()
 
 
-def test_long_work_is_handed_over_one_by_one(monkeypatch):
-    monkeypatch.setattr(runners, "PATIENCE", 0.05)
-    read = []
-    results = ordered_map(time.sleep, (read.append(i) or 0.02 for i in range(100)), 2)
-    for _ in range(8):
-        next(results)
-    assert len(read) <= 8 + 4 * 2 + 1
-    results.close()
+@pytest.mark.parametrize(
+    ("bad", "error"), [(-1, InputError), (-2, json.JSONDecodeError), (-3, NothingError)]
+)
+def test_what_comes_before_an_error_within_a_task_is_not_lost(no_patience, submitted, bad, error):
+    before, seen = range(502), []
+    with pytest.raises(error) as raised:
+        for number in ordered_map(quick, [*before, bad, *before], 2):
+            seen.append(number)
+    assert seen == list(before) and submitted[-1] == 4
+    told = "".join(traceback.format_exception(raised.value))
+    assert ("in quick" in told) == (error is not InputError)  # where it was, in the other process
+    assert not multiprocessing.active_children()
 
 
 def test_one_worker_works_here_and_is_lazy():

@@ -210,6 +210,19 @@ def test_features_of_the_frozen_part_give_the_same_cells():
             np.testing.assert_allclose(value, expected[name], rtol=1e-3, atol=1e-5)
 
 
+def test_features_are_stacked_as_tensors(monkeypatch):
+    """Of arrays tf.stack takes number by number: a hundred times as long."""
+    kinds, stack = set(), tf.stack
+    monkeypatch.setattr(
+        over_split.tf, "stack", lambda them: kinds.update(map(tf.is_tensor, them)) or stack(them)
+    )
+    model = frozen_model()
+    features = [np.zeros((5, 5, 64), np.float32)] * 2
+    reader = Reader(model, model.cells, 1 << 40, batch=2)
+    list(reader.read(pictures([(33, 33)] * 2), tf.constant, features))
+    assert kinds == {True}
+
+
 def test_features_must_be_as_many_as_rows():
     model = frozen_model()
     reader = Reader(model, model.cells, 1 << 40)
