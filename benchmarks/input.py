@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--devkit", required=True)
     parser.add_argument("--backbone", default="vgg16", choices=["vgg16", "vgg16_small"])
     parser.add_argument("--input_size", type=int, default=321)
+    parser.add_argument("--images", type=int, help="the first ones of the split; default all")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=8, help="a turn; of the cache 8 times")
     parser.add_argument("--rounds", type=int, default=5)
@@ -78,8 +79,10 @@ def main():
     ways["cache, a head of 256 channels"] = ways["cache"] | {"fc_channels": 256}
     print(heading(arguments, *(d.name for d in tf.config.list_physical_devices("GPU"))))
     with tempfile.TemporaryDirectory() as folder:
-        run_dir = RunDir(pathlib.Path(folder) / "run")
-        write_voc.run(config.WriteVoc(voc_root=arguments.devkit), run_dir, 1)
+        run_dir, ids = RunDir(pathlib.Path(folder) / "run"), pathlib.Path(folder) / "ids.txt"
+        train = pathlib.Path(arguments.devkit) / "ImageSets/Segmentation/train.txt"
+        ids.write_text("\n".join(train.read_text().split()[: arguments.images]))
+        write_voc.run(config.WriteVoc(voc_root=arguments.devkit, ids_file=str(ids)), run_dir, 1)
         images = records.Family(run_dir.family("train", "images"))
         print(f"{images.images} images\n")
         print("| from | resident, images/s | from disk | ratio |\n|---|---:|---:|---:|")
