@@ -64,7 +64,7 @@ def to_network(images, config, pixel_limit, view=PLAIN):
         that a view makes larger.
     """
     if view.mirrored:
-        images = images[:, :, ::-1]
+        images = tf.reverse(images, [2])
     if config.input == "warp":  # as training warps it: from all its pixels, whatever their number
         return transforms.warp(images, _warped_side(config, view))
     images = tf.cast(limited(images, pixel_limit), tf.float32)

