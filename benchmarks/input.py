@@ -65,6 +65,7 @@ def main():
     parser.add_argument("--devkit", required=True)
     parser.add_argument("--backbone", default="vgg16", choices=["vgg16", "vgg16_small"])
     parser.add_argument("--input_size", type=int, default=321)
+    parser.add_argument("--precision", default="float32", choices=["float32", "mixed_bfloat16"])
     parser.add_argument("--images", type=int, help="the first ones of the split; default all")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=8, help="a turn; of the cache 8 times")
@@ -89,7 +90,8 @@ def main():
         for name, changes in ways.items():
             settings = config.TrainClassifier(
                 backbone=arguments.backbone, weights="none", input_size=arguments.input_size,
-                global_batch=arguments.batch, learning_rate=1e-5, **changes,
+                global_batch=arguments.batch, learning_rate=1e-5, precision=arguments.precision,
+                **changes,
             )  # fmt: skip
             steps = arguments.steps * (8 if settings.cache_features else 1)  # which take a tenth
             rates = measure(settings, run_dir, steps, arguments.rounds)

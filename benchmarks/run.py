@@ -24,7 +24,8 @@ SLACK = 1.15
 BENCHMARKS = {
     "training": "--batches=4 --steps=1 --rounds=3",
     "layers": "--batch=4 --precision=mixed_bfloat16 --kernel_gradients=taps",
-    "input": "--devkit={devkit} --images=160 --input_size=225 --batch=8 --steps=2 --rounds=3",
+    "input": "--devkit={devkit} --images=160 --input_size=225 --precision=mixed_bfloat16 "
+    "--batch=8 --steps=2 --rounds=3",
     "reader": "{devkit} --images=60 --runs=1 --input=warp --input_size=225 {older}",
     "processes": "{devkit} --images=100 --rounds=1 {onnx}",
     "memory": "--devkit={devkit} --images=500 --times=100 --side=100",
