@@ -1,13 +1,14 @@
 """A whole run of the pipeline against an older checkout's: seconds by phase, and what came out.
 
-python -m benchmarks.whole OLDER RUNS --ours=--precision=auto \\
-  --flagfile=$PWD/flags/voc2012_subset.flags --voc_root=/data/VOC2012 --weights=/data/vgg16.h5
+python -m benchmarks.whole OLDER RUNS --ours=--precision=auto --ours=--kernel_gradients=auto \\
+  --flagfile=$OLDER/flags/voc2012_subset.flags --voc_root=/data/VOC2012 --weights=/data/vgg16.h5
 
-This checkout's pipeline and OLDER's get the same flags and make RUNS/ours and RUNS/older, one after
-the other; each runs in its own checkout, so paths in flags are absolute. `--ours` is for flags that
-OLDER does not know, such as those that choose the fast way. A phase's time is what the run's
-summary says, the total is the command's, with its start. Killed, give the same command again:
-finished phases stay, but the total is that of the last try. Run it on a quiet machine.
+OLDER's pipeline and this checkout's get the same flags and make RUNS/older and RUNS/ours, one after
+the other; each runs in its own checkout, so paths in flags are absolute. `--ours` is for what OLDER
+does not know, such as flags that choose the fast way; hence the flagfile is OLDER's. A phase's time
+is what the run's summary says, the total is the command's, with its start. Killed, give the same
+command again: finished phases stay, but the total is that of the last try. Run it on a quiet
+machine.
 """
 
 import argparse
@@ -50,8 +51,8 @@ def main():
     arguments, flags = parser.parse_known_args()
     runs = arguments.runs.resolve()
     runs.mkdir(parents=True, exist_ok=True)
-    ours, new = whole(ROOT, [*flags, *arguments.ours], runs / "ours")
     older, old = whole(arguments.older.resolve(), flags, runs / "older")
+    ours, new = whole(ROOT, [*flags, *arguments.ours], runs / "ours")
 
     print(heading(flags))
     print("| phase | ours, s | older, s | share |\n|---|---:|---:|---:|")

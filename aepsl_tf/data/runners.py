@@ -13,6 +13,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import pickle
 import shlex
 import sys
 import threading
@@ -81,15 +82,23 @@ def _begin_worker():
 
 
 def _several(function, items):
-    """A task: (results of items as far as they go, seconds, what ended them, where)."""
+    """A task: (results of items as far as they go, seconds, what was raised then, where)."""
     results, start, ended = [], time.monotonic(), (None, "")
     for item in items:
         try:
             results.append(function(item))
         except Exception as error:
-            ended = error, traceback.format_exc()
+            ended = _as_it_arrives(error), traceback.format_exc()
             break
     return results, time.monotonic() - start, *ended
+
+
+def _as_it_arrives(error):
+    """The exception, or what tells of it where it would be lost between two processes."""
+    try:
+        return pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(repr(error))
 
 
 def ordered_map(function, items, workers):

@@ -73,7 +73,7 @@ def _cut(image, size, draws, padding):
 
 def mirror(image, mirrored):
     """A picture `[H, W, C]` or mask `[H, W]`, left to right where the bool `mirrored` says so."""
-    # A slice by −1, or a choice between both, would take ten times longer (321², on a CPU).
+    # A slice by −1, or a choice between both, would take about ten times as long (321², on a CPU).
     return tf.cond(
         tf.convert_to_tensor(mirrored), lambda: tf.reverse(image, [1]), lambda: tf.identity(image)
     )

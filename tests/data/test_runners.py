@@ -95,6 +95,13 @@ class NothingError(Exception):
         return 0
 
 
+class TwoWordsError(Exception):
+    """Can be pickled, and not be read again."""
+
+    def __init__(self, one, two):
+        super().__init__(f"{one} {two}")
+
+
 def quick(number):
     """−1 is wrong, −2 ends with an exception that is pickled in its own way, −4 takes long."""
     if number == -1:
@@ -105,6 +112,8 @@ def quick(number):
         raise NothingError
     if number == -4:
         time.sleep(0.05)
+    if number == -5:
+        raise TwoWordsError("here", "there")
     return number
 
 
@@ -142,9 +151,9 @@ def test_short_items_are_read_only_a_little_ahead(no_patience):
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize(
-    ("bad", "error"), [(-1, InputError), (-2, json.JSONDecodeError), (-3, NothingError)]
-)
+@pytest.mark.parametrize(("bad", "error"), [
+    (-1, InputError), (-2, json.JSONDecodeError), (-3, NothingError), (-5, RuntimeError),
+])  # fmt: skip
 def test_what_comes_before_an_error_within_a_task_is_not_lost(no_patience, submitted, bad, error):
     before, seen = range(502), []
     with pytest.raises(error) as raised:
