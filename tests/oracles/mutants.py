@@ -242,8 +242,9 @@ _TABLE = {
         "no gradient": lambda right: lambda self, x: tf.stop_gradient(right(self, x)),
     },
     (backbones, "CaffeInput.call", "test_torch.test_classifier"): {
-        "RGB": ("[..., ::-1]", ""),
-        "the mean not subtracted": ("(images - tf.constant(INPUT_MEAN))", "images"),
+        "RGB": ("tf.reverse(images - tf.constant(INPUT_MEAN), [-1])",
+                "(images - tf.constant(INPUT_MEAN))"),
+        "the mean not subtracted": ("images - tf.constant(INPUT_MEAN)", "images"),
     },
     (classifier, "Classifier.objective", "test_torch.test_classifier"): {
         "summed over images": (' / counts["images"]', ""),
