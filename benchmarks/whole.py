@@ -1,13 +1,13 @@
 """A whole run of the pipeline against an older checkout's: seconds by phase, and what came out.
 
-python -m benchmarks.whole OLDER RUNS --ours=--precision=auto --ours=--kernel_gradients=auto \\
-  --flagfile=$OLDER/flags/voc2012_subset.flags --voc_root=/data/VOC2012 --weights=/data/vgg16.h5
+python -m benchmarks.whole OLDER RUNS --flagfile=/data/common.flags --voc_root=/data/VOC2012 \\
+  --weights=/data/vgg16.h5 --theirs=--psl_start_epoch=4 --ours=--psl_start=4 --ours=--precision=auto
 
 OLDER's pipeline and this checkout's get the same flags and make RUNS/older and RUNS/ours, one after
-the other; each runs in its own checkout, so paths in flags are absolute. `--ours` is for what OLDER
-does not know, such as flags that choose the fast way; hence the flagfile is OLDER's. A phase's time
-is what the run's summary says, the total is the command's, with its start. Killed, give the same
-command again: finished phases stay, but the total is that of the last try. Run it on a quiet
+the other; each runs in its own checkout, so paths in flags are absolute. `--theirs` and `--ours` are
+for flags that only one of them knows by that name, such as those that choose the fast way. A phase's
+time is what the run's summary says, the total is the command's, with its start. Killed, give the
+same command again: finished phases stay, but the total is that of the last try. Run it on a quiet
 machine.
 """
 
@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import pathlib
+import shlex
 import subprocess
 import sys
 import time
@@ -47,14 +48,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     parser.add_argument("older", type=pathlib.Path)
     parser.add_argument("runs", type=pathlib.Path)
+    parser.add_argument("--theirs", action="append", default=[], help="a flag for OLDER only")
     parser.add_argument("--ours", action="append", default=[], help="a flag for this checkout only")
     arguments, flags = parser.parse_known_args()
     runs = arguments.runs.resolve()
     runs.mkdir(parents=True, exist_ok=True)
-    older, old = whole(arguments.older.resolve(), flags, runs / "older")
+    older, old = whole(arguments.older.resolve(), [*flags, *arguments.theirs], runs / "older")
     ours, new = whole(ROOT, [*flags, *arguments.ours], runs / "ours")
 
-    print(heading(flags))
+    print(heading(shlex.join(sys.argv[1:])))
     print("| phase | ours, s | older, s | share |\n|---|---:|---:|---:|")
     times, before = kinds(new["seconds"]), kinds(old["seconds"])
     for phase in sorted(before.keys() | times.keys()):

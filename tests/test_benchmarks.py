@@ -123,16 +123,18 @@ def test_a_whole_run_of_two_checkouts(tmp_path, monkeypatch, capsys):
         (tmp_path / name / "aepsl_tf").mkdir(parents=True)
         (tmp_path / name / "aepsl_tf/pipeline.py").write_text(f"SUMMARY = {summary}\n{_PIPELINE}")
     monkeypatch.setattr(whole, "ROOT", tmp_path / "here")
-    flags = ["--ours=--precision=auto", "--seed=3"]
+    flags = ["--theirs=--psl_start_epoch=4", "--ours=--precision=auto", "--seed=3"]
     runs = tmp_path / "runs"
     monkeypatch.setattr(sys, "argv", ["whole", str(tmp_path / "there"), str(runs), *flags])
     whole.main()
     out = capsys.readouterr().out
+    assert all(flag in out for flag in flags)  # the line above the tables is the command
     assert {"| train | 15 | 30 | 0.50 |", "| seal | 1 | 0 |  |"} <= set(out.splitlines())
     assert "| psl | 0.500 | 0.400 | +0.100 |" in out and "| no |" not in out
     given = {name: json.loads((runs / name / "summary.json").read_text())["flags"]
              for name in ("ours", "older")}  # fmt: skip
     assert given["ours"].pop("precision") == "auto"
+    assert given["older"].pop("psl_start_epoch") == "4"
     assert given["ours"].pop("run_dir") != given["older"].pop("run_dir")
     assert given["ours"] == given["older"] == {"seed": "3"}
 
