@@ -113,8 +113,9 @@ class Pipeline:
                     f"evaluate/masks_{name}", evaluate, config.Evaluate, what="masks",
                     split=s.train_split, masks="", merge_steps=merged, with_tags=False,
                 )  # fmt: skip
+        joined = {}
         for name in self.segmenters:
-            yield from self._segment(name, used)
+            joined[name] = yield from self._segment(name, used, joined)
             if truth.get(s.val_split):
                 for measured, changes in self._measured(name).items():
                     yield self._step(f"evaluate/{measured}", evaluate, config.Evaluate, **changes)
@@ -200,8 +201,12 @@ class Pipeline:
                      ": no success, stop" if over else "")  # fmt: skip
         return bool(over)
 
-    def _segment(self, name, merged):
-        """A segmenter of --segmenters and, before it, masks of its own."""
+    def _segment(self, name, merged, joined):
+        """A segmenter of --segmenters and, before it, masks of its own.
+
+        Returns:
+          Whether Ŝ joined its training; `joined` says so of the segmenters before it.
+        """
         changes = {"name": name, "merge_steps": merged, "masks": "", "start_model": ""}
         if name == "no_psl":
             changes["psl"] = "none"
@@ -211,17 +216,18 @@ class Pipeline:
                 f"relabel/{masks}", relabel, config.Relabel, model=before, relabelled=masks
             )  # fmt: skip
             start = before if self.settings.psl_plus_plus_from == "psl" else ""
-            changes |= {"masks": masks, "start_model": start,
-                        "psl": self.settings.psl_plus_plus,
-                        "psl_start": 0}  # fmt: skip
+            changes |= {"masks": masks, "start_model": start, "psl": self.settings.psl_plus_plus}
+            if start and joined[before]:  # the scores that it starts with are ready
+                changes["psl_start"] = 0
         elif name == "supervised":
             yield self._step(
                 "supervised_masks/supervised", supervised_masks, config.SupervisedMasks
             )  # fmt: skip
             changes |= {"masks": "supervised", "psl": "none"}
-        yield self._step(
+        facts = yield self._step(
             f"train_segmenter/{name}", train_segmenter, config.TrainSegmenter, **changes
-        )  # fmt: skip
+        )
+        return facts is None or facts.get("psl_start") is not None
 
     def _measured(self, name):
         """How a segmenter is evaluated: plainly and, beside that, with tags and over views where

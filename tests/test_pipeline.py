@@ -59,6 +59,30 @@ def test_plan_is_what_was_done(finished, read, tmp_path, monkeypatch):
     assert done == list(after)
 
 
+@pytest.mark.parametrize(
+    ("joined", "start", "expected"),
+    [(3, "psl", {"psl_plus_plus": 0, "psl_plus_plus_2": 0}),
+     (None, "psl", {"psl_plus_plus": "auto", "psl_plus_plus_2": "auto"}),
+     (3, "weights", {"psl_plus_plus": "auto", "psl_plus_plus_2": "auto"})],
+)  # fmt: skip
+def test_a_further_round_waits_for_scores_unless_it_starts_with_ready_ones(
+    common, tmp_path, joined, start, expected
+):
+    segmenters = "psl,psl_plus_plus,psl_plus_plus_2"
+    run = _unstarted(tmp_path, **common, segmenters=segmenters, psl_plus_plus_from=start)
+    starts = {}
+
+    def do(step):
+        if step.keys[0].startswith("train_segmenter"):
+            starts[step.settings.name] = step.settings.psl_start
+            assert step.settings.start_model == "" or start == "psl"
+            return {"psl_start": joined}
+        return None
+
+    run._walk(do)
+    assert starts == {"psl": "auto", **expected}
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_plan_of_splits_without_masks(common, tmp_path, split):
     """What needs ground truth is planned where there is some, and only there."""

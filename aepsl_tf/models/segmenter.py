@@ -164,9 +164,10 @@ class PslStart(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         if self.joined() is None and self.model.config.psl_start == "auto":
+            score = self.history[-1]["tag_score"]
             logging.warning(
                 "Ŝ never joined the loss: the tags' mean score ended at %.2f, and --psl_start=auto "
-                "waits for %.1f. This is the network with its classification branch alone; train "
+                "waits for %.1f%s. This is the network with its classification branch alone; train "
                 "longer (--epochs) or at another --learning_rate",
-                self.history[-1]["tag_score"], READY,
+                score, READY, ": no epoch was left" if score >= READY else "",
             )  # fmt: skip

@@ -22,7 +22,7 @@ def test_a_run_that_went_well():
         "more background than object.",
         "PSL: 0.693, 4.4 points above No PSL.",
         "PSL++: 0.730, 3.7 points above PSL.",
-        "PSL: Ŝ joined after 18 epochs, its scores ready.",
+        "PSL: Ŝ joined after 18 epochs.",
         "Objects: PSL++ marks 21% of the pixels, the truth 25%.",
         "The loss still fell at the end of step_1, psl: longer training may do better.",
     ]
@@ -33,7 +33,7 @@ def test_a_run_that_went_well():
     [
         ({"mask_miou_void_wrong": {"step_1": 0.3, "step_2": 0.4}}, "every step found more of the"),
         ({"model_miou": {"no_psl": 0.5, "psl": 0.3}}, "PSL: 0.300, 20.0 points BELOW No PSL."),
-        ({"psl_start": {"psl": None}}, "PSL: its scores never got ready, so Ŝ never joined"),
+        ({"psl_start": {"psl": None}}, "PSL: Ŝ never joined (--psl_start; auto waits for"),
         (
             {
                 "agreement": {

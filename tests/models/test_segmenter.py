@@ -120,6 +120,7 @@ def test_scores_that_never_get_ready_are_told(caplog):
     with caplog.at_level("WARNING"):
         callback.on_train_end()
     assert "Ŝ never joined the loss" in caplog.text and callback.joined() is None
+    assert "ended at 0.90, and --psl_start=auto waits for 0.8: no epoch was left" in caplog.text
 
 
 def test_start_that_is_no_number_is_refused():
