@@ -83,6 +83,21 @@ def test_a_further_round_waits_for_scores_unless_it_starts_with_ready_ones(
     assert starts == {"psl": "auto", **expected}
 
 
+def test_the_further_rounds_have_a_psl_of_their_own(common, tmp_path):
+    segmenters = "no_psl,psl,psl_plus_plus,psl_plus_plus_2,supervised"
+    run = _unstarted(tmp_path, **common, segmenters=segmenters, psl_plus_plus="branch_only")
+    given = {}
+
+    def do(step):
+        if step.keys[0].startswith("train_segmenter"):
+            given[step.settings.name] = step.settings.psl
+        return None
+
+    run._walk(do)
+    expected = ("none", "full", "branch_only", "branch_only", "none")
+    assert given == dict(zip(segmenters.split(","), expected, strict=True))
+
+
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_plan_of_splits_without_masks(common, tmp_path, split):
     """What needs ground truth is planned where there is some, and only there."""
@@ -125,7 +140,7 @@ def test_report_has_a_panel_for_every_class_of_the_split(finished, devkit):
 
 
 def test_report_has_the_paper_s_figures(finished):
-    """Figures 5 and 6; what was over-erased may be nothing."""
+    """Figures 4 and 5; what was over-erased may be nothing."""
     names = {path.stem for path in (finished.run_dir.drawn / "figures").iterdir()}
     assert {"loss", "worst", "best"} <= names <= {"loss", "worst", "best", "over_erased"}
     with Image.open(finished.run_dir.drawn / "figures" / "worst.png") as picture:

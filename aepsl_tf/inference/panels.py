@@ -135,7 +135,7 @@ def over_erased(run_dir, split, steps, decode, classes, settings):
 
 
 def examples(model, images, truth, named, palette, settings):
-    """Pictures that an evaluation named, what a segmenter says of them and the truth (Figure 6).
+    """Pictures that an evaluation named, what a segmenter says of them and the truth (Figure 4).
 
     Args:
       images, truth: families of one split.

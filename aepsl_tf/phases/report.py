@@ -22,7 +22,7 @@ def run(settings, run_dir, workers=0):
     In RUN/report/drawn: CLASS.png, the gallery of the page and, in `figures`: `loss.png` (Figure
     5 a), `over_erased.png` (Figure 5 b: regions of later steps that saliency calls background; no
     ground truth is read for it), and, of a validation split with truth, `worst.png` and `best.png`
-    (Figure 6).
+    (Figure 4).
 
     The page is no part of what the manifest has a digest of, for it tells the times of phases. It
     is written each time, from what is drawn and the numbers of that moment.
