@@ -15,6 +15,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import time
 
 from absl import flags, logging
 
@@ -195,18 +196,21 @@ def _models_tables(measured, papers):
 
 def page(found, runs, seeds, command):
     """The results as Markdown, with the command that makes each of them."""
-    measured, papers = {}, {}
-    lines = [f"By `{command}`; each row alone with `--only=NAME`. Mean ± standard deviation over "
-             "seeds, in percent."]  # fmt: skip
+    measured, papers, told = {}, {}, set()
+    lines = [f"By `{command}`, {time.strftime('%Y-%m-%d')}; each row alone with `--only=NAME`. "
+             f"Mean ± standard deviation over seeds (0 to {seeds - 1}), in percent."]  # fmt: skip
     for name, path in found.items():
         done = [results_of(runs / f"{name}.seed_{seed}") for seed in range(seeds)]
         if done := [d for d in done if d]:
             measured[name] = done
         title, papers[name] = described(path)
-        seconds = sum(sum(d["summary"]["seconds"].values()) for d in done)
+        phases = {pair for d in done for pair in d["summary"]["seconds"].items()}
+        # What a run took from another has the other's seconds, to the last digit.
+        own, both = (sum(seconds for _, seconds in some) / 60 for some in (phases - told, phases))
+        told |= phases
         lines.append(f"- **{name}**: {title}" + (
-            f" {seconds / 60:.0f} minutes of phases in {len(done)} run(s), what runs share counted "
-            "in each." if done else " Not measured yet."
+            f" {both:.1f} minutes of phases in {len(done)} run(s), of them {own:.1f} beside what "
+            "it shares with those above." if done else " Not measured yet."
         ))  # fmt: skip
     if measured:
         lines += [*_masks_table(measured), *_models_tables(measured, papers)]

@@ -93,5 +93,12 @@ def test_two_experiments_share_a_run_and_make_a_page(devkit, tmp_path):
     assert "**table4_branch_only**: The classification branch" in page
     masks = [line for line in page.splitlines() if line.startswith("| table3_steps_1_to_1 | 1 to")]
     assert len(masks) == 4
-    again = subprocess.run([*command, "--seeds=2", "--show"], capture_output=True, text=True)
-    assert again.returncode == 0 and "| no_psl | 1 |" in again.stdout
+    for name, own in (("table3_steps_1_to_1", True), ("table4_branch_only", False)):
+        told = re.search(rf"\*\*{name}\*\*.* ([\d.]+) minutes .* of them ([\d.]+) beside", page)
+        assert told and (told[1] == told[2]) is own, page
+    command = [*command, "--only=table3_steps_1_to_1", "--seeds=2"]
+    shown = subprocess.run([*command, "--show"], capture_output=True, text=True)
+    assert shown.returncode == 0 and "| no_psl | 1 |" in shown.stdout
+    both = subprocess.run(command, capture_output=True, text=True)
+    assert both.returncode == 0 and "experiment 2 of 2" in both.stderr
+    assert re.search(r"\| no_psl \| 2 \| [\d.]+ ± [\d.]+ \|", both.stdout)

@@ -125,8 +125,10 @@ def _compared(miou):
 def _online_masks(starts):
     for name, start in starts.items():
         if start is None:
-            yield (f"{NAMES.get(name, name)}: Ŝ never joined (--psl_start; auto waits for scores "
-                   "that are ready): this is the classification branch alone. Train longer.")
+            yield (
+                f"{NAMES.get(name, name)}: Ŝ never joined (--psl_start; auto waits for scores "
+                "that are ready): this is the classification branch alone. Train longer."
+            )
         elif start:
             yield f"{NAMES.get(name, name)}: Ŝ joined after {start} epochs."
 

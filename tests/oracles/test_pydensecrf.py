@@ -6,7 +6,8 @@ from pydensecrf import densecrf
 from aepsl_tf.inference import crf
 
 # Weight and sxy of the smoothness kernel; weight, sxy and srgb of the appearance kernel.
-BY_HAND = {"deeplab": (3, 3, 5, 50, 10), "oaa": (3, 1, 4, 67, 3), "sec": (3, 3, 10, 80, 13)}
+BY_HAND = {"deeplab": (3, 3, 5, 50, 10), "oaa": (3, 1, 4, 67, 3), "sec": (3, 3, 10, 80, 13),
+           "small": (2, 3, 4, 40, 5)}  # fmt: skip
 
 
 def scene(seed):
