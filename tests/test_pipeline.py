@@ -14,6 +14,7 @@ from PIL import Image
 from aepsl_tf import config, pipeline
 from aepsl_tf.data import datasets, encoding, records, runners
 from aepsl_tf.errors import InputError
+from aepsl_tf.evaluation import verdict
 from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.inference import panels
 from aepsl_tf.pipeline import Pipeline
@@ -41,6 +42,14 @@ def test_summary_has_every_number(finished):
     assert summary["still_falling"].keys() == models | steps
     assert summary["seconds"].keys() == finished.run_dir.manifest().keys()
     assert all(seconds >= 0 for seconds in summary["seconds"].values())
+
+
+def test_a_run_closes_with_its_verdict(run_copy, read, capsys):
+    (run_copy.root / "summary.json").unlink()
+    summary = Pipeline(read(config.Pipeline), read, run_copy, workers=1).run()
+    shown = capsys.readouterr().out.splitlines()
+    said = verdict.sentences(summary)
+    assert len(said) > 3 and [line for line in shown if line in said] == said
 
 
 def test_plan_is_what_was_done(finished, read, tmp_path, monkeypatch):

@@ -95,17 +95,20 @@ def test_online_mask_joins_at_its_epoch():
 
 
 @pytest.mark.parametrize("resumed", [0, 1, 2, 3])
-def test_online_mask_waits_for_the_scores_of_the_tags(resumed):
+def test_online_mask_waits_for_the_scores_of_the_tags(resumed, caplog):
     """auto: from the epoch after the first that ends ready, for good, and after a resume too."""
     scores, active = [0.3, 0.81, 0.6, 0.9], []
     model = segmenter(psl_start="auto")
     callback = PslStart()
     callback.set_model(model)
     callback.on_train_begin({"history": [{"tag_score": s} for s in scores[:resumed]]})
-    for epoch in range(resumed, 4):
-        callback.on_epoch_begin(epoch)
-        active.append(float(model.psl_active))
-        callback.on_epoch_end(epoch, {"tag_score": scores[epoch]})
+    with caplog.at_level("INFO"):
+        for epoch in range(resumed, 4):
+            callback.on_epoch_begin(epoch)
+            active.append(float(model.psl_active))
+            callback.on_epoch_end(epoch, {"tag_score": scores[epoch]})
+    said = "Ŝ joins the loss from epoch 3 on: the tags' mean score is 0.81"
+    assert caplog.text.count(said) == (resumed < 3)
     assert active == [0, 0, 1, 1][resumed:]
     assert callback.joined() == 2
 
