@@ -58,8 +58,8 @@ MEDIAN = r"\d+\.\d+ \(\d+\.\d+ to \d+\.\d+\)"
 
 def test_the_heading_names_the_processor_and_what_did_the_work():
     found = benchmarks.heading("--much=1")
-    (model,) = set(re.findall("^model name\t: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(),
-                              re.M)) or {benchmarks.platform.machine()}  # fmt: skip
+    cpus = pathlib.Path("/proc/cpuinfo").read_text()
+    model, *_ = re.findall("^model name\t: (.+)$", cpus, re.M) or [benchmarks.platform.machine()]
     assert found.startswith(f"{model}, ") and found.endswith(": --much=1\n")
     assert f"ONNX Runtime {importlib.metadata.version('onnxruntime')}, " in found
 
@@ -296,6 +296,16 @@ def test_the_costs_add_up(devkit, printed, monkeypatch):
     for column in (1, 2, 3):
         values = [float(cells[column]) for cells in others]
         np.testing.assert_allclose(sum(values), float(last[column]), atol=0.006 * len(rows))
+
+
+@pytest.mark.long
+def test_what_a_picture_costs_is_measured(devkit, monkeypatch):
+    monkeypatch.setattr(cost, "SIZE", 33)
+    monkeypatch.setattr(training, "auto", lambda size: (("float32", "library"), {}))
+    found, way = cost.measured(devkit, 1)
+    needed = {one[-1] for one in cost.COSTS.values() if one[-1]} | {"train step", "forward"}
+    assert found.keys() == needed and min(found.values()) > 0
+    assert found["forward"] < found["train step"] and way == ("float32", "library")
 
 
 def test_every_phase_of_the_paper_s_run_has_its_cost(devkit):
