@@ -61,7 +61,7 @@ def step_gflop(size):
     return 3 * sum(works) - works[0]
 
 
-def seconds(layer, cells, channels, batch, rounds):
+def seconds(layer, cells, channels, batch, rounds, tasks=TASKS):
     """{task: seconds}, medians."""
     shape, dtype = [batch, cells, cells, channels], layer.compute_dtype
     seen = tf.random.stateless_normal(shape, [0, 0], dtype="float32")
@@ -78,7 +78,7 @@ def seconds(layer, cells, channels, batch, rounds):
         by = inputs if task == "gradient by the input" else kernel
         return tf.gradients(found, by, grad_ys=tf.convert_to_tensor(made))[0]
 
-    return {task: statistics.median(_timed(functools.partial(run, task), rounds)) for task in TASKS}
+    return {task: statistics.median(_timed(functools.partial(run, task), rounds)) for task in tasks}
 
 
 def _timed(work, rounds):
@@ -96,8 +96,8 @@ def best_rate(batch, size, precision, rounds=3):
     for layer, *shape in convolutions(size, precision=precision, kernel_gradients="library"):
         if (key := (*shape, layer.filters, layer.dilation_rate)) not in seen:
             seen.add(key)
-            taken = seconds(layer, *shape, batch, rounds)["forward"]
-            rates.append(batch * gflop(layer, *shape) / taken)
+            taken = seconds(layer, *shape, batch, rounds, ["forward"])
+            rates.append(batch * gflop(layer, *shape) / taken["forward"])
     return max(rates)
 
 
@@ -110,7 +110,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     devices = (d.name for d in tf.config.list_physical_devices("GPU"))
-    print(heading(arguments, *devices, libraries=f"TensorFlow {tf.__version__}, "))
+    print(heading(arguments, *devices))
     found = convolutions(arguments.size, precision=arguments.precision,
                          kernel_gradients=arguments.kernel_gradients)  # fmt: skip
     rows = [(one[0].name, arguments.batch * gflop(*one),

@@ -13,9 +13,7 @@ import contextlib
 import dataclasses
 import importlib
 import itertools
-import os
 import pathlib
-import platform
 import re
 import sys
 import tempfile
@@ -24,31 +22,45 @@ import time
 from PIL import Image
 
 from aepsl_tf import config
+from aepsl_tf.classes import VOC
 from aepsl_tf.data import runners
 from aepsl_tf.run_dir import RunDir
+from benchmarks import heading
 
 COMMON = {
+    "voc_root": "devkit", "images": "devkit/JPEGImages", "output": "predicted",
     "backbone": "vgg16_small", "weights": "none", "input": "warp", "input_size": 33,
     "fc6_dilation": 1, "epochs": 1, "global_batch": 10, "label_loss": "sigmoid",
     "method": "spectral_residual", "merge_steps": 1, "crf": False, "split": "train",
 }  # fmt: skip
+_FOLDER = {
+    "voc_root": "", "images_dir": "devkit/JPEGImages", "masks_dir": "devkit/SegmentationClass",
+    "classes_file": "devkit/classes.txt", "train_split": "folder", "val_split": "none",
+}  # fmt: skip
 _CACHED = {"freeze_through": "conv3", "cache_features": True}
 PHASES = {
     "write_voc": ("data_prep.write_voc", config.WriteVoc, {}),
+    "write_folder": ("data_prep.write_folder", config.WriteVoc, _FOLDER),
     "write_saliency": ("data_prep.write_saliency", config.WriteSaliency, {}),
     "train_classifier, crops": (
         "aepsl_tf.phases.train_classifier", config.TrainClassifier, {"input": "crop"}),
+    "choose_threshold": (
+        "aepsl_tf.phases.choose_threshold", config.ChooseThreshold, {"threshold": "auto"}),
     "mine_regions": ("aepsl_tf.phases.mine_regions", config.MineRegions, {}),
     "write_erased": ("data_prep.write_erased", config.WriteErased, {"step": 2}),
     "train_classifier, cached": (
         "aepsl_tf.phases.train_classifier", config.TrainClassifier, {"step": 2} | _CACHED),
     "mine_regions, cached": ("aepsl_tf.phases.mine_regions", config.MineRegions, {"step": 2}),
     "make_masks": ("aepsl_tf.phases.make_masks", config.MakeMasks, {}),
+    "supervised_masks": (
+        "aepsl_tf.phases.supervised_masks", config.SupervisedMasks, {}),
     "train_segmenter, warped": (
         "aepsl_tf.phases.train_segmenter", config.TrainSegmenter, {"name": "psl"}),
     "train_segmenter, cached": (
         "aepsl_tf.phases.train_segmenter", config.TrainSegmenter, {"name": "cached"} | _CACHED),
     "relabel": ("aepsl_tf.phases.relabel", config.Relabel, {}),
+    "evaluate saliency": ("aepsl_tf.phases.evaluate", config.Evaluate, {"what": "saliency"}),
+    "evaluate regions": ("aepsl_tf.phases.evaluate", config.Evaluate, {"what": "regions"}),
     "evaluate masks": ("aepsl_tf.phases.evaluate", config.Evaluate, {"what": "masks"}),
     "evaluate": ("aepsl_tf.phases.evaluate", config.Evaluate, {}),
     "evaluate, cached": ("aepsl_tf.phases.evaluate", config.Evaluate, {"model": "cached"}),
@@ -86,19 +98,17 @@ def repeat_devkit(devkit, target, images, different):
                 devkit / folder / f"{mask.stem}{suffix}"
             )
     (lists / "train.txt").write_text("".join(f"{id_}\n" for id_ in ids))
+    (target / "classes.txt").write_text("\n".join(VOC.names))
 
 
 def run_alone(name, folder):
     """Runs one phase on the devkit and run in `folder`; returns (peak MiB, seconds)."""
     module, settings, changes = PHASES[name]
-    devkit = folder / "devkit"
-    values = COMMON | changes | {"voc_root": str(devkit), "output": str(folder / "predicted"),
-                                 "images": str(devkit / "JPEGImages")}  # fmt: skip
     fields = {field.name for field in dataclasses.fields(settings)}
-    chosen = settings(**{k: v for k, v in values.items() if k in fields})
+    chosen = settings(**{k: v for k, v in (COMMON | changes).items() if k in fields})
     start = time.monotonic()
-    with contextlib.redirect_stdout(sys.stderr):  # tables of the phase's own
-        importlib.import_module(module).run(chosen, RunDir(folder / "run"), 1)
+    with contextlib.chdir(folder), contextlib.redirect_stdout(sys.stderr):  # its own tables
+        importlib.import_module(module).run(chosen, RunDir("run"), 1)
     # Not getrusage: its peak outlives exec, so it may be that of the process that started us.
     status = pathlib.Path("/proc/self/status").read_text()
     peak = int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) / 1024
@@ -117,9 +127,9 @@ def main():
     from benchmarks import memory  # a fresh process finds `run_alone` there, not in `__main__`
 
     counts = [arguments.images, arguments.images * arguments.times]
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d %H:%M')}: "
-          f"peak MiB at {counts[0]} and {counts[1]} images\n")  # fmt: skip
-    print(f"| phase | {counts[0]} | {counts[1]} | seconds | ratio |\n|---|---:|---:|---:|---:|")
+    print(heading(arguments))
+    print(f"| phase | MiB, {counts[0]} images | {counts[1]} | seconds | ratio |\n"
+          "|---|---:|---:|---:|---:|")  # fmt: skip
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         folders = [pathlib.Path(folder) / str(count) for count in counts]
         devkit = arguments.devkit

@@ -1,10 +1,11 @@
 """What a second process brings: CRF, DRFI, an ONNX saliency network and write_voc.
 
-python -m benchmarks.processes VOCdevkit/VOC2012 --images=100 --onnx_model=u2netp.onnx
+python -m benchmarks.processes VOCdevkit/VOC2012 --onnx_model=u2netp.onnx
 
 The work of the first images of the devkit's `train` split, by --workers processes and by one, by
-turns; the start of the pool is counted, which takes about a second: take images enough. The CRF
-gets drawn cells of 21 classes of which three are likely. Run it on a quiet machine.
+turns, each with one OpenCV thread; the start of the pool is counted, which takes about a second:
+take images enough. The CRF gets drawn cells of 21 classes of which three are likely. Run it on a
+quiet machine.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from aepsl_tf import config
 from aepsl_tf.data import encoding, runners
 from aepsl_tf.inference import cells, crf
 from aepsl_tf.run_dir import RunDir
-from benchmarks import heading, memory
+from benchmarks import heading, median, memory
 from data_prep import write_saliency, write_voc
 from data_prep.saliency import methods
 
@@ -44,12 +45,14 @@ def drawn_cells(picture, seed):
 def tasks(arguments, folder):
     """Name → `work(workers)`; what is made lies in `folder`."""
     devkit = pathlib.Path(arguments.devkit)
-    ids = (devkit / "ImageSets/Segmentation/train.txt").read_text().split()[: arguments.images]
+    listed = (devkit / "ImageSets/Segmentation/train.txt").read_text().split()
+    ids = listed[: max(arguments.images, arguments.onnx_images)]
     rows = [{"image/id": id_, "image/encoded": (devkit / f"JPEGImages/{id_}.jpg").read_bytes()}
             for id_ in ids]  # fmt: skip
-    pictures = [encoding.rgb_pixels(row["image/encoded"]) for row in rows]
+    some = rows[: arguments.images]
+    pictures = [encoding.rgb_pixels(row["image/encoded"]) for row in some]
 
-    def maps(method, **model):
+    def maps(rows, method, **model):
         return mapped(
             functools.partial(write_saliency.row_of, methods.build(method, **model)), rows
         )
@@ -60,10 +63,11 @@ def tasks(arguments, folder):
     refine = functools.partial(cells.crf_mask, crf.PRESETS["deeplab"] | {"iterations": 10})
     made = {
         "CRF": mapped(refine, [drawn_cells(p, n) for n, p in enumerate(pictures)]),
-        "DRFI": maps("drfi"),
+        "DRFI": maps(some, "drfi"),
     }
     if arguments.onnx_model:
-        made["ONNX saliency"] = maps("onnx", onnx_model=arguments.onnx_model)
+        few = rows[: arguments.onnx_images]
+        made["ONNX saliency"] = maps(few, "onnx", onnx_model=arguments.onnx_model)
 
     many = folder / "devkit"
     memory.repeat_devkit(devkit, many, arguments.write_images, arguments.images)
@@ -84,12 +88,14 @@ def seconds(work, workers):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("devkit")
-    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--images", type=int, default=400, help="for the CRF and DRFI")
+    parser.add_argument("--onnx_images", type=int, default=100)
     parser.add_argument("--write_images", type=int, default=5000, help="the same ones again")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--onnx_model", default="")
     arguments = parser.parse_args()
+    runners.single_thread()  # as in a worker
     print(heading(arguments))
     print(f"| work | one process, s | {arguments.workers} processes, s | times as fast |\n"
           "|---|---:|---:|---:|")  # fmt: skip
@@ -98,9 +104,8 @@ def main():
             pairs = [(seconds(work, 1), seconds(work, arguments.workers))
                      for _ in range(arguments.rounds)]  # fmt: skip
             one, more = (statistics.median(times) for times in zip(*pairs, strict=True))
-            ratios = sorted(a / b for a, b in pairs)
-            print(f"| {name} | {one:.1f} | {more:.1f} | {statistics.median(ratios):.2f} "
-                  f"({ratios[0]:.2f} to {ratios[-1]:.2f}) |", flush=True)  # fmt: skip
+            ratio = median([a / b for a, b in pairs])
+            print(f"| {name} | {one:.1f} | {more:.1f} | {ratio} |", flush=True)
 
 
 if __name__ == "__main__":

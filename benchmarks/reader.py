@@ -7,8 +7,8 @@ validation split, and the network alone on inputs that lie ready, in batches of 
 one by one. The tasks take turns in one process; with --against the same work by the other checkout,
 in a process of its own, comes right after each. Nothing is prohibited (--p=0), so every class is
 work. A phase is timed on two images as well, which is its start: loading the model, tracing. Shows
-medians; the times an image and shares of the network's rate are without the start, the ratio of
-the checkouts with it. Run it on a quiet machine.
+medians, and least and most of the last share; the times an image and shares of the network's rate
+are without the start, the ratio of the checkouts with it. Run it on a quiet machine.
 """
 
 import argparse
@@ -17,11 +17,12 @@ import json
 import os
 import pathlib
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+
+import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PHASES = ("mine_regions", "evaluate", "predict")
@@ -52,8 +53,7 @@ class Worker:
         raise SystemExit(f"the worker failed: {pathlib.Path(self.log.name).read_text()[-3000:]}")
 
     def end(self):
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
         self.log.close()
 
 
@@ -191,22 +191,29 @@ def main():
                             seconds.setdefault((task, name), []).append(taken)
         for worker in workers.values():
             worker.end()
-    show(arguments.images, {key: statistics.median(values) for key, values in seconds.items()})
+    show(arguments.images, seconds)
 
 
-def show(images, medians):
-    """Prints the table of {(task, checkout): seconds}."""
-    alone = [medians[task, "here"] / images for task in ALONE]
+def show(images, seconds):
+    """Prints the table of {(task, checkout): [seconds of each run]}."""
+    from benchmarks import median
+
+    runs, mid = {key: np.array(values) for key, values in seconds.items()}, np.median
+    eight, single = (runs[task, "here"] / images for task in ALONE)
     print("| | start, s | s an image | older | times as fast | of the network one by one "
           "| in batches of 8 |\n|---|---:|---:|---:|---:|---:|---:|")  # fmt: skip
-    for task, taken in zip(ALONE, alone, strict=True):
-        print(f"| {task} | | {taken:.3f} | | | {alone[1] / taken:.3f} | {alone[0] / taken:.3f} |")
+
+    def row(name, start, each, older):
+        print(f"| {name} | {start} | {mid(each):.3f} | {older} | {mid(single / each):.3f} "
+              f"| {median(eight / each, 3)} |")  # fmt: skip
+
+    for task, each in zip(ALONE, (eight, single), strict=True):
+        row(task, "", each, " | ")
     for phase in PHASES:
-        start, whole = (medians[f"{phase} of {split}", "here"] for split in ("few", "many"))
-        each, there = (whole - start) / (images - FEW), medians.get((f"{phase} of many", "there"))
-        older = f"{there / images:.3f} | {there / whole:.2f}" if there else " | "
-        print(f"| {phase} | {start:.1f} | {each:.3f} | {older} | {alone[1] / each:.3f} "
-              f"| {alone[0] / each:.3f} |")  # fmt: skip
+        start, whole = (runs[f"{phase} of {split}", "here"] for split in ("few", "many"))
+        there = runs.get((f"{phase} of many", "there"))
+        older = " | " if there is None else f"{mid(there) / images:.3f} | {mid(there / whole):.2f}"
+        row(phase, f"{mid(start):.1f}", (whole - start) / (images - FEW), older)
 
 
 if __name__ == "__main__":

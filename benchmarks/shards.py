@@ -49,8 +49,8 @@ def clean(row):
     """A row of a masks family: the CRF on probabilities that the image's number seeds."""
     picture = encoding.rgb_pixels(row["image/encoded"])
     probabilities = smooth_noise([int(row["image/id"]), 1], CLASSES)
-    item = row["image/id"], (HEIGHT, WIDTH), picture, probabilities
-    return crf.mask_row(crf.PRESETS["deeplab"], item)
+    mask = crf.dense_crf(picture, probabilities, **crf.PRESETS["deeplab"])
+    return {"image/id": row["image/id"], "mask/png": encoding.grey_png(mask)}
 
 
 def cpu_seconds():

@@ -3,8 +3,8 @@
 python benchmarks/torch_twin.py --kind=segmenter --batch=8 --precision=bfloat16
 
 Prints "ready", then answers each line on its input, a number of steps, with their seconds. Tuned
-as PyTorch's guides say: channels_last, fused SGD, autocast, TF32 and cuDNN's search on GPUs. Needs
-torch alone.
+as PyTorch's guides say: channels_last, fused SGD, autocast, TF32 and cuDNN's search on GPUs. Its
+weights are drawn here and not ours, which costs a convolution the same. Needs torch alone.
 """
 
 import argparse

@@ -4,13 +4,15 @@ python -m benchmarks.training --kinds=segmenter,classifier --batches=2,4,8
 
 VGG-16 LargeFOV on resident input, all layers learning. Each row is ours in one precision and with
 one way to the kernels' gradients, against the twin (`benchmarks/torch_twin.py`) in its own faster
-precision; ratio: our seconds by its seconds, median (min to max) over the rounds. "limit" is the
+precision; ratio: our seconds by its seconds, median (least to most) over the rounds. "auto" marks
+the row that `--precision=auto --kernel_gradients=auto` take when asked at the start. "limit" is the
 share that the convolutions' GFLOP a second, of the whole step, have of the fastest forward
 convolution's in that precision (`benchmarks.layers`), timed before and after. --torch names the
 Python that has torch.
 """
 
 import argparse
+import dataclasses
 import os
 import statistics
 import subprocess
@@ -24,8 +26,8 @@ from aepsl_tf import config
 from aepsl_tf.models import model_dir
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.models.segmenter import Segmenter
-from aepsl_tf.training import solver
-from benchmarks import heading, layers
+from aepsl_tf.training import precision, solver
+from benchmarks import heading, layers, median
 
 PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
 """--precision → the twin's."""
@@ -52,8 +54,7 @@ class Twin:
         return float(self.process.stdout.readline())
 
     def close(self):
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
 
 
 class Ours:
@@ -92,8 +93,18 @@ class Ours:
         return time.perf_counter() - start
 
 
-def _limits(batch, size):
-    return {precision: layers.best_rate(batch, size, precision) for precision in PRECISIONS}
+def auto(size=321):
+    """((--precision, --kernel_gradients) that auto takes on this machine, by which seconds)."""
+    asked = config.TrainSegmenter(
+        backbone="vgg16", input_size=size, precision="auto", kernel_gradients="auto"
+    )
+    dtype, by = precision.choose(asked)
+    way, also = precision.choose_gradients(dataclasses.replace(asked, precision=dtype))
+    return (dtype, way), by | also
+
+
+def _limits(ways, batch, size):
+    return {dtype: layers.best_rate(batch, size, dtype) for dtype in dict(ways)}
 
 
 def main():
@@ -103,30 +114,38 @@ def main():
     parser.add_argument("--size", type=int, default=321)
     parser.add_argument("--steps", type=int, default=2, help="a turn")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--auto", action="store_true", help="only the way that auto takes")
     parser.add_argument("--torch", default=sys.executable, help="'' leaves the twin out")
     arguments = parser.parse_args()
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:  # the twin wants some too
         tf.config.experimental.set_memory_growth(gpu, True)
     names = [tf.config.experimental.get_device_details(g).get("device_name") for g in gpus]
-    print(heading(arguments, *names, libraries=f"TensorFlow {tf.__version__}, "))
+    print(heading(arguments, *names))
+    taken, by = auto(arguments.size)
+    print(f"auto takes {', '.join(taken)}: {by}\n")
+    ways = [taken] if arguments.auto else WAYS
     print("| step | ours, images/s | limit | PyTorch | seconds, ours / PyTorch |\n"
           "|---|---:|---:|---:|---:|")  # fmt: skip
     for kind in arguments.kinds.split(","):
         for batch in map(int, arguments.batches.split(",")):
-            row(arguments, kind, batch)
+            rows(arguments, kind, batch, ways, taken)
 
 
-def row(arguments, kind, batch):
-    """Times ours in each precision, and the twin in each, by turns; prints a row of each."""
+def rows(arguments, kind, batch, ways, taken):
+    """Times ours in each way, and the twin in each precision, by turns; prints a row of each way.
+
+    Args:
+      taken: the way that auto takes.
+    """
     wanted = batch, arguments.size
-    limits = [_limits(*wanted)]
-    timed = {("ours", *way): Ours(kind, *wanted, *way) for way in WAYS}
+    limits = [_limits(ways, *wanted)]
+    timed = {("ours", *way): Ours(kind, *wanted, *way) for way in ways}
     if arguments.torch:
         timed |= {("twin", p): Twin(arguments.torch, kind, *wanted, p) for p in PRECISIONS.values()}
     rounds = [{who: one.seconds(arguments.steps) for who, one in timed.items()}
               for _ in range(arguments.rounds)]  # fmt: skip
-    limits.append(_limits(*wanted))
+    limits.append(_limits(ways, *wanted))
     medians = {who: statistics.median(r[who] for r in rounds) for who in timed}
     twins = {who: s for who, s in medians.items() if who[0] == "twin"}
     best = min(twins, key=twins.get, default=None)
@@ -134,14 +153,15 @@ def row(arguments, kind, batch):
     def rate(who):
         return arguments.steps * batch / medians[who]
 
-    for way in WAYS:
-        ratios = sorted(r["ours", *way] / r[best] for r in rounds) if best else []
+    for way in ways:
         ours, limit = rate(("ours", *way)), max(found[way[0]] for found in limits)
         share = ours * layers.step_gflop(arguments.size) / limit
-        print(f"| {kind}, B = {batch}, {', '.join(way)} | {ours:.2f} | {share:.2f} | " + (
-            f"{rate(best):.2f} ({best[1]}) | {statistics.median(ratios):.2f} "
-            f"({ratios[0]:.2f} to {ratios[-1]:.2f}) |" if best else "– | – |"
-        ), flush=True)  # fmt: skip
+        peer = "– | –"
+        if best:
+            ratio = median([r["ours", *way] / r[best] for r in rounds])
+            peer = f"{rate(best):.2f} ({best[1]}) | {ratio}"
+        name = ", ".join((kind, f"B = {batch}", *way, *["auto"] * (way == taken)))
+        print(f"| {name} | {ours:.2f} | {share:.2f} | {peer} |", flush=True)
     for one in timed.values():
         if isinstance(one, Twin):
             one.close()

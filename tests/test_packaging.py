@@ -48,7 +48,7 @@ def test_the_pins_are_what_running_and_testing_on_a_cpu_need():
 
 def test_nobody_is_given_a_tensorflow_or_a_test_tool():
     unasked = {"tensorflow", "tensorflow-cpu"}
-    unasked |= {name for extra in ("dev", "onnx", "scale") for name in EXTRAS[extra]}
+    unasked |= {name for extra in ("dev", "onnx", "scale", "torch") for name in EXTRAS[extra]}
     assert not unasked & CORE.keys()
     assert EXTRAS["gpu"]["tensorflow"].extras == {"and-cuda"}
 
