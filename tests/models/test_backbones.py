@@ -233,6 +233,17 @@ def test_the_way_of_the_gradients_is_the_config_s():
         assert ways == {way} == {layers["fc6"].kernel_gradients}
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, {(512, 512, 3, 1), (512, 512, 3, 2), (512, 1024, 3, 12), (1024, 1024, 1, 1)}),
+     ({"freeze_through": "conv4", "fc_channels": 256}, {(512, 512, 3, 2), (512, 256, 3, 12)}),
+     ({"freeze_through": "pool5a", "fc6_dilation": 4}, {(512, 1024, 3, 4), (1024, 1024, 1, 1)}),
+     ({"backbone": "vgg16_small"}, set())],
+)  # fmt: skip
+def test_by_taps_are_those_that_learn_and_see_many_channels(changes, expected):
+    assert backbones.by_taps(small(**{"backbone": "vgg16"} | changes)) == expected
+
+
 def test_taps_are_taken_of_many_channels_and_known_sizes_alone(monkeypatch):
     monkeypatch.setattr(backbones, "convolve", lambda *_: pytest.fail("by taps"))
     layer = backbones.DilatedConv2D(2, 3, padding="same", kernel_gradients="taps")
