@@ -184,6 +184,13 @@ def test_flagfiles(file, parse):
         assert flags.FLAGS[name.removeprefix("no") if name not in flags.FLAGS else name].present
 
 
+@pytest.mark.parametrize("file", FLAGFILES, ids=lambda f: f.name)
+def test_flagfiles_leave_to_each_machine_what_is_fast_there(file, parse):
+    parse(f"--flagfile={file}")
+    for cls in (config.TrainClassifier, config.TrainSegmenter):
+        assert config_flags.read(cls).unsettled().keys() == {"precision", "kernel_gradients"}
+
+
 def test_there_are_flagfiles():
     assert {"demo.flags"} <= {file.name for file in FLAGFILES}
 

@@ -230,10 +230,19 @@ def middle_filters(backbone):
     return _SIZES[backbone][0][2][0]
 
 
-def head_filters(config):
-    """(channels that fc6 sees, its own)."""
-    blocks, fc = _SIZES[config.backbone]
-    return blocks[-1][-1], config.fc_channels or fc
+def by_taps(config):
+    """{(channels seen, filters, side, dilation)} of the convolutions that learn and of which
+    --kernel_gradients=taps takes the kernel's gradient tap by tap.
+    """
+    channels, found = 3, set()
+    for number, stage in enumerate(_blocks(config)):
+        for layer in stage:
+            if isinstance(layer, DilatedConv2D):
+                if number >= _FREEZE_BLOCKS[config.freeze_through] and channels >= _MANY:
+                    side, dilation = layer.kernel_size[0], layer.dilation_rate[0]
+                    found.add((channels, layer.filters, side, dilation))
+                channels = layer.filters
+    return found
 
 
 def build(config):

@@ -16,11 +16,10 @@ from aepsl_tf import quiet
 from aepsl_tf.models import backbones
 
 _SECONDS, _ROUNDS = 1.0, 10  # what the tries may take beside the first ones, and how many they are
-_CELLS = 41  # a side, of the paper's input
 _SIDE, _IMAGES = 25, 2  # cells a side: large enough to tell, small enough for who imitates bfloat16
-_WORTH = 0.9
+_WORTH = {"precision": 0.9, "kernel_gradients": 0.97}
 """What is not the plain way must take no more than this share of its time: bfloat16 rounds to 8
-bits.
+bits, a sum over taps differs in its last bits alone.
 """
 
 
@@ -50,16 +49,20 @@ def choose_gradients(config):
     """As `choose`, for --kernel_gradients of a network whose precision is settled."""
     if tf.config.list_physical_devices("GPU"):
         return "library", {}
+    if not backbones.by_taps(config):
+        why = "no convolution that learns has channels enough for taps"
+        logging.info("--kernel_gradients=auto: library (%s)", why)
+        return "library", {"why": why}
     found = measure_gradients(config)
-    return _faster("kernel_gradients", "library", "taps", found, "a convolution like fc6")
+    return _faster("kernel_gradients", "library", "taps", found, "kernels' gradients")
 
 
 def _faster(field, plain, other, found, what):
     """(value, why) of a field: `other` where it is worth it, by {value: seconds} of doing `what`;
     one that this machine cannot do is not among them.
     """
-    why = {name: round(seconds, 4) for name, seconds in found.items()}
-    value = other if why.get(other, float("inf")) <= _WORTH * why[plain] else plain
+    why = {name: round(seconds, 6) for name, seconds in found.items()}
+    value = other if why.get(other, float("inf")) <= _WORTH[field] * why[plain] else plain
     said = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in why.items())
     logging.info("--%s=auto: %s (%s: %s)", field, value, what, said)
     return value, why
@@ -81,14 +84,16 @@ def measure(backbone):
 
 
 def measure_gradients(config):
-    """{way: seconds} that a convolution of fc6's channels and dilation takes, both ways."""
-    channels, filters = backbones.head_filters(config)
-    return _best({
-        way: functools.partial(_step, [_CELLS, channels], [functools.partial(
-            _layer, filters, config.fc6_dilation, config.precision, kernel_gradients=way
-        )])
-        for way in ("library", "taps")
+    """{way: seconds} that the gradients of the kernels take in which the ways differ, one of each
+    shape; nothing else of a step, which would hide the difference behind its own noise.
+    """
+    shapes, ways = sorted(backbones.by_taps(config)), ("library", "taps")
+    best = _best({
+        (way, shape): functools.partial(_kernel, config, way, *shape)
+        for shape in shapes
+        for way in ways
     })  # fmt: skip
+    return {way: sum(best[way, shape] for shape in shapes) for way in ways}
 
 
 def _best(made):
@@ -121,11 +126,32 @@ def _timed(step):
     return time.perf_counter() - start
 
 
-def _layer(filters, dilation, precision, **way):
+def _layer(filters, dilation, precision):
     return backbones.DilatedConv2D(
         filters, 3, padding="same", dilation_rate=dilation, activation="relu",
-        kernel_initializer="he_normal", dtype=precision, **way,
+        kernel_initializer="he_normal", dtype=precision,
     )  # fmt: skip
+
+
+def _kernel(config, way, channels, filters, side, dilation):
+    """`step()` computes the gradient of a convolution's kernel by one image: the shorter a try, the
+    sooner one has the machine for itself.
+    """
+    layer = backbones.DilatedConv2D(
+        filters, side, padding="same", dilation_rate=dilation, dtype=config.precision,
+        kernel_gradients=way,
+    )  # fmt: skip
+    shown = [1, *[-(-config.input_size // 8)] * 2]
+    given = [
+        tf.cast(tf.random.stateless_uniform(shape, [0, 0]), layer.compute_dtype)
+        for shape in ([*shown, channels], [side, side, channels, filters], [*shown, filters])
+    ]
+
+    def gradient(seen, kernel, made):
+        return tf.gradients(layer.convolution_op(seen, kernel), kernel, made)[0]
+
+    traced = tf.function(gradient).get_concrete_function(*given)
+    return lambda: traced(*given)  # a CPU has done it when this returns
 
 
 def _step(shape, layers):

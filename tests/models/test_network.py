@@ -89,14 +89,33 @@ def test_rows_that_fill_a_batch_change_nothing(kind, norm):
     np.testing.assert_allclose(logs_padded["loss"], logs["loss"], rtol=1e-5)
 
 
+def smooth(model):
+    """The model with nothing in it that rounding switches: means of cells, softplus."""
+    for layer in model.tuned.layers:
+        if isinstance(layer, keras.layers.MaxPool2D):
+            layer.pool_mode = "average"
+        elif getattr(layer, "activation", None) is keras.activations.relu:
+            layer.activation = keras.activations.softplus
+    return model
+
+
+# Of a smooth network rounding alone is left: .012 and .003 here, .021 and .005 with other batches.
+# Maxima and ReLUs that rounding switches send gradients another way: .22 and .043 at conv1, which
+# would hide any fault. Layer by layer, at the real size, it is in test_backbones.
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("precision, most", [("mixed_bfloat16", 0.3), ("mixed_float16", 0.06)])
+@pytest.mark.parametrize("precision, most", [("mixed_bfloat16", 0.03), ("mixed_float16", 0.008)])
 def test_gradients_of_mixed_precision_are_float32_s(kind, precision, most):
-    """Among them dilated convolutions' bias gradients, which Keras's own way gets wrong."""
-    exact, logs = change(build(kind, learning_rate=0.1), batch())
-    mixed, logs_mixed = change(build(kind, precision=precision, learning_rate=0.1), batch())
+    exact, _ = change(smooth(build(kind, learning_rate=0.1)), batch())
+    mixed, _ = change(smooth(build(kind, precision=precision, learning_rate=0.1)), batch())
     assert 1e-6 < distance(exact, mixed) < most
-    np.testing.assert_allclose(logs_mixed["loss"], logs["loss"], rtol=0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_losses_of_mixed_precision_are_float32_s(kind, precision):
+    exact, mixed = (change(build(kind, precision=p), batch())[1] for p in ("float32", precision))
+    for name in exact:
+        np.testing.assert_allclose(mixed[name], exact[name], rtol=0.01, atol=1e-3)
 
 
 def test_weights_and_outputs_stay_float32_under_mixed_precision():

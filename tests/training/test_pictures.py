@@ -91,6 +91,32 @@ def test_an_epoch_s_pictures_show_the_model_as_it_is_and_trace_nothing(families,
     assert (drawn[1][0][0][1] == drawn[1][0][2][1]).all()  # all background now
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("kind", ["segmenter", "classifier"])
+def test_cached_features_are_computed_once_and_show_the_same(families, kind, precision):
+    settings = dict(input="warp", freeze_through="conv4", precision=precision)
+
+    def drawing_of(cached):
+        if kind == "segmenter":
+            model = segmenter(**settings, p=0.0, cache_features=cached)
+            return model, pictures.segmenter_overlays(model, families, VOC)
+        config = configs.TrainClassifier(**BASE | settings, cache_features=cached)
+        model = Classifier(config, 3)
+        return model, pictures.classifier_heatmaps(model, families[0], None, VOC)
+
+    (model, draw), (other, fresh) = drawing_of(True), drawing_of(False)
+    for _ in range(2):
+        (ours,), (theirs,) = draw().values(), fresh().values()
+        np.testing.assert_array_equal(ours, theirs)
+        for each in (model, other):  # training moves the weights that are not frozen
+            head = each.tuned.get_layer("fc7").kernel
+            head.assign(head[..., ::-1])
+    for weight in model.frozen.weights:
+        weight.assign(0 * weight)
+    (ours,), (theirs,) = draw().values(), fresh().values()
+    np.testing.assert_array_equal(ours, theirs)  # nobody asked the frozen part again
+
+
 def test_what_only_shows_is_no_part_of_a_model_s_identity():
     for cls in (configs.TrainSegmenter, configs.TrainClassifier):
         fields = {f.name for f in dataclasses.fields(cls)}

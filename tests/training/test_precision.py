@@ -71,8 +71,9 @@ def test_a_real_try():
 
 @pytest.mark.parametrize(
     ("seconds", "chosen"),
-    [((0.2, 0.1), "taps"), ((0.1, 0.2), "library"), ((0.1, 0.098), "library")],
-)
+    [((0.2, 0.1), "taps"), ((0.1, 0.2), "library"), ((0.1, 0.098), "library"),
+     ((0.1, 0.096), "taps")],
+)  # fmt: skip
 def test_the_faster_gradients_are_chosen(seconds, chosen, monkeypatch):
     found = dict(zip(("library", "taps"), seconds, strict=True))
     monkeypatch.setattr(precision, "measure_gradients", lambda config: found)
@@ -82,10 +83,24 @@ def test_the_faster_gradients_are_chosen(seconds, chosen, monkeypatch):
     assert precision.choose_gradients(settings)[0] == "library"
 
 
-def test_a_real_try_of_the_gradients():
-    settings = config.TrainClassifier(backbone="vgg16", fc_channels=32)
+def test_a_real_try_of_the_gradients(monkeypatch):
+    tapped, convolve = [], backbones.convolve
+    monkeypatch.setattr(
+        backbones, "convolve", lambda *given: tapped.append(given[2]) or convolve(*given)
+    )
+    settings = config.TrainClassifier(input_size=65, fc_channels=32, freeze_through="conv4")
     found = precision.measure_gradients(settings)
     assert found.keys() == {"library", "taps"} and all(0 < s < 10 for s in found.values())
+    assert sorted(tapped) == [2, 12]  # conv5's dilation and fc6's, by taps once each
+
+
+def test_nothing_is_tried_where_taps_never_apply(monkeypatch, caplog):
+    monkeypatch.setattr(precision, "measure_gradients", lambda config: pytest.fail("tried"))
+    settings = config.TrainClassifier(backbone="vgg16_small", kernel_gradients="auto")
+    with caplog.at_level("INFO", logger="absl"):
+        value, why = precision.choose_gradients(settings)
+    assert value == "library" and why == {"why": caplog.messages[0].split("(")[1].rstrip(")")}
+    assert "no convolution that learns" in why["why"]
 
 
 def test_gradients_are_chosen_for_the_precision_that_was(tmp_path):
