@@ -32,7 +32,8 @@ demo: install
 	  --run_dir=$(RUN) --voc_root=runs/demo_devkit
 
 tensorboard: install
-	$(VENV)/bin/tensorboard --logdir $(RUN)/tensorboard
+	$(VENV)/bin/python -c 'import aepsl_tf, tensorboard.main as t; t.run_main()' \
+	  --logdir $(RUN)/tensorboard
 
 bench-check:
 	@test -n "$(DEVKIT)" || { echo "give DEVKIT=VOC2012, a devkit of photographs"; exit 1; }

@@ -93,7 +93,8 @@ def measure_gradients(config):
         for shape in shapes
         for way in ways
     })  # fmt: skip
-    return {way: sum(best[way, shape] for shape in shapes) for way in ways}
+    return {way: sum(best[way, shape] for shape in shapes)
+            for way in ways if all((way, shape) in best for shape in shapes)}  # fmt: skip
 
 
 def _best(made):
