@@ -102,7 +102,7 @@ def test_online_mask_waits_for_the_scores_of_the_tags(resumed, caplog):
     callback = PslStart()
     callback.set_model(model)
     callback.on_train_begin({"history": [{"tag_score": s} for s in scores[:resumed]]})
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         for epoch in range(resumed, 4):
             callback.on_epoch_begin(epoch)
             active.append(float(model.psl_active))

@@ -166,6 +166,5 @@ def test_make_shows_them():
             cwd=ROOT, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0
-        assert (
-            done.stdout.splitlines()[-1] == f".venv/bin/tensorboard --logdir {folder}/tensorboard"
-        )
+        assert "tensorboard.main" in done.stdout
+        assert done.stdout.splitlines()[-1].split() == ["--logdir", f"{folder}/tensorboard"]
