@@ -204,6 +204,9 @@ class LabelLoss(Config):
     )
 
 
+READY = 0.8
+"""The mean `losses.tag_score` from which `--psl_start=auto` lets Ŝ in."""
+
 ONE_CLASS = (
     "--label_loss=softmax learns nothing of a single class: its score is always 1; give "
     "--label_loss=sigmoid"

@@ -95,10 +95,13 @@ def _run_all(settings, found, runs):
 
 def results_of(folder):
     """What a finished run measured: {"summary", "models": name → `metrics.Confusion.results`,
-    "masks": step → the same}; None where it is not finished.
+    "masks": step → the same, "day": of its end, "phases": (key, digest, seconds) of each, which one
+    that was taken from another run shares with that}; None where it is not finished.
     """
     try:
         summary = json.loads((folder / "summary.json").read_text())
+        manifest = json.loads((folder / "manifest.json").read_text())
+        end = time.localtime((folder / "summary.json").stat().st_mtime)
         found = {}
         for path in sorted((folder / "eval").glob("*.json")):
             found |= metrics.load(path)
@@ -109,6 +112,8 @@ def results_of(folder):
         "summary": summary,
         "models": {name: found[name] for name in summary["model_miou"]},
         "masks": masks,
+        "day": time.strftime("%Y-%m-%d", end),
+        "phases": [(k, manifest[k].get("digest"), s) for k, s in summary["seconds"].items()],
     }
 
 
@@ -197,20 +202,20 @@ def _models_tables(measured, papers):
 def page(found, runs, seeds, command):
     """The results as Markdown, with the command that makes each of them."""
     measured, papers, told = {}, {}, set()
-    lines = [f"By `{command}`, {time.strftime('%Y-%m-%d')}; each row alone with `--only=NAME`. "
+    lines = [f"By `{command}`; each row alone with `--only=NAME`. "
              f"Mean ± standard deviation over seeds (0 to {seeds - 1}), in percent."]  # fmt: skip
     for name, path in found.items():
         done = [results_of(runs / f"{name}.seed_{seed}") for seed in range(seeds)]
         if done := [d for d in done if d]:
             measured[name] = done
         title, papers[name] = described(path)
-        phases = {pair for d in done for pair in d["summary"]["seconds"].items()}
-        # What a run took from another has the other's seconds, to the last digit.
-        own, both = (sum(seconds for _, seconds in some) / 60 for some in (phases - told, phases))
+        phases = {phase for d in done for phase in d["phases"]}
+        own, both = (sum(p[-1] for p in some) / 60 for some in (phases - told, phases))
         told |= phases
         lines.append(f"- **{name}**: {title}" + (
-            f" {both:.1f} minutes of phases in {len(done)} run(s), of them {own:.1f} beside what "
-            "it shares with those above." if done else " Not measured yet."
+            f" {max(d['day'] for d in done)}, {both:.1f} minutes of phases in {len(done)} run(s), "
+            f"of them {own:.1f} beside what it shares with those above." if done else
+            " Not measured yet."
         ))  # fmt: skip
     if measured:
         lines += [*_masks_table(measured), *_models_tables(measured, papers)]

@@ -60,8 +60,9 @@ class Pipeline:
         wrong = [n for n in self.segmenters if n not in _SEGMENTERS]
         if wrong:
             raise InputError(f"--segmenters: {wrong[0]} is none of {', '.join(_SEGMENTERS)}")
-        for name, (before, _) in _ROUNDS.items():
-            if name in self.segmenters and before not in self.segmenters:
+        for index, name in enumerate(self.segmenters):
+            before = _ROUNDS[name][0] if name in _ROUNDS else name
+            if before not in self.segmenters[: index + 1]:
                 raise InputError(f"--segmenters: {name} needs {before} before it")
         self.finish = [n for n in settings.finish.split(",") if n]
         if wrong := set(self.finish) - {"export", "report"}:
@@ -113,9 +114,9 @@ class Pipeline:
                     f"evaluate/masks_{name}", evaluate, config.Evaluate, what="masks",
                     split=s.train_split, masks="", merge_steps=merged, with_tags=False,
                 )  # fmt: skip
-        joined = {}
+        ready = {}
         for name in self.segmenters:
-            joined[name] = yield from self._segment(name, used, joined)
+            ready[name] = yield from self._segment(name, used, ready)
             if truth.get(s.val_split):
                 for measured, changes in self._measured(name).items():
                     yield self._step(f"evaluate/{measured}", evaluate, config.Evaluate, **changes)
@@ -201,11 +202,11 @@ class Pipeline:
                      ": no success, stop" if over else "")  # fmt: skip
         return bool(over)
 
-    def _segment(self, name, merged, joined):
+    def _segment(self, name, merged, ready):
         """A segmenter of --segmenters and, before it, masks of its own.
 
         Returns:
-          Whether Ŝ joined its training; `joined` says so of the segmenters before it.
+          Whether its scores are ready for Ŝ; `ready` says so of the segmenters before it.
         """
         changes = {"name": name, "merge_steps": merged, "masks": "", "start_model": ""}
         if name == "no_psl":
@@ -217,7 +218,7 @@ class Pipeline:
             )  # fmt: skip
             start = before if self.settings.psl_plus_plus_from == "psl" else ""
             changes |= {"masks": masks, "start_model": start, "psl": self.settings.psl_plus_plus}
-            if start and joined[before]:  # the scores that it starts with are ready
+            if changes["psl"] != "full" or (start and ready[before]):
                 changes["psl_start"] = 0
         elif name == "supervised":
             yield self._step(
@@ -227,7 +228,7 @@ class Pipeline:
         facts = yield self._step(
             f"train_segmenter/{name}", train_segmenter, config.TrainSegmenter, **changes
         )
-        return facts is None or facts.get("psl_start") is not None
+        return facts is None or facts["last_epoch"].get("tag_score", 0) >= config.READY
 
     def _measured(self, name):
         """How a segmenter is evaluated: plainly and, beside that, with tags and over views where

@@ -141,10 +141,11 @@ def main():
     parser.add_argument("--against", default="", help="an older checkout, for reader")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
-    onnx = arguments.onnx_model
+    onnx, older = (p and str(pathlib.Path(p).resolve())
+                   for p in (arguments.onnx_model, arguments.against))  # fmt: skip
     values = {"devkit": str(arguments.devkit.resolve())}
     values["onnx"] = f"--onnx_model={onnx}" if onnx else ""
-    values["older"] = f"--against={arguments.against}" if arguments.against else ""
+    values["older"] = f"--against={older}" if older else ""
     only = [name for name in arguments.only.split(",") if name]
     known = CHECKS if arguments.check else BENCHMARKS
     if unknown := set(only) - set(known):
@@ -156,7 +157,7 @@ def main():
         if not only or name in only:
             text = run(name, given.format(**values))
             # On the page what lies somewhere here has a plain name.
-            plain = {values["devkit"]: "VOC2012", onnx: "u2netp.onnx", arguments.against: "OLDER",
+            plain = {values["devkit"]: "VOC2012", onnx: "u2netp.onnx", older: "OLDER",
                      sys.executable: "python"}  # fmt: skip
             shown = given.format(**values).strip()
             for here, there in ((k, v) for k, v in plain.items() if k):

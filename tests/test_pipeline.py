@@ -69,13 +69,12 @@ def test_plan_is_what_was_done(finished, read, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("joined", "start", "expected"),
-    [(3, "psl", {"psl_plus_plus": 0, "psl_plus_plus_2": 0}),
-     (None, "psl", {"psl_plus_plus": "auto", "psl_plus_plus_2": "auto"}),
-     (3, "weights", {"psl_plus_plus": "auto", "psl_plus_plus_2": "auto"})],
+    ("logs", "start", "expected"),
+    [({"tag_score": 0.8}, "psl", 0), ({"tag_score": 0.79}, "psl", "auto"), ({}, "psl", "auto"),
+     ({"tag_score": 0.8}, "weights", "auto")],
 )  # fmt: skip
 def test_a_further_round_waits_for_scores_unless_it_starts_with_ready_ones(
-    common, tmp_path, joined, start, expected
+    common, tmp_path, logs, start, expected
 ):
     segmenters = "psl,psl_plus_plus,psl_plus_plus_2"
     run = _unstarted(tmp_path, **common, segmenters=segmenters, psl_plus_plus_from=start)
@@ -85,11 +84,21 @@ def test_a_further_round_waits_for_scores_unless_it_starts_with_ready_ones(
         if step.keys[0].startswith("train_segmenter"):
             starts[step.settings.name] = step.settings.psl_start
             assert step.settings.start_model == "" or start == "psl"
-            return {"psl_start": joined}
+            return {"last_epoch": logs}
         return None
 
     run._walk(do)
-    assert starts == {"psl": "auto", **expected}
+    assert starts == {"psl": "auto", "psl_plus_plus": expected, "psl_plus_plus_2": expected}
+
+
+@pytest.mark.parametrize(
+    ("segmenters", "said"),
+    [("psl_plus_plus,psl", "psl_plus_plus needs psl before it"),
+     ("psl,psl_plus_plus_2", "psl_plus_plus_2 needs psl_plus_plus before it")],
+)  # fmt: skip
+def test_a_round_without_the_one_before_it_is_refused(common, tmp_path, segmenters, said):
+    with pytest.raises(InputError, match=said):
+        _unstarted(tmp_path, **common, segmenters=segmenters)
 
 
 def test_the_further_rounds_have_a_psl_of_their_own(common, tmp_path):

@@ -5,6 +5,7 @@ import tensorflow as tf
 from absl import logging
 
 from aepsl_tf.classes import VOID
+from aepsl_tf.config import READY
 from aepsl_tf.models import backbones, losses
 from aepsl_tf.models.network import TwoPartNetwork, total
 
@@ -120,10 +121,6 @@ class Segmenter(TwoPartNetwork):
             parts["j_hat"] = j_hat * self.psl_active
             loss += parts["j_hat"]
         return {"loss": loss} | parts
-
-
-READY = 0.8
-"""The mean `losses.tag_score` from which `--psl_start=auto` lets Ŝ in."""
 
 
 def psl_start(start, history):

@@ -62,7 +62,9 @@ def _faster(field, plain, other, found, what):
     one that this machine cannot do is not among them.
     """
     why = {name: round(seconds, 6) for name, seconds in found.items()}
-    value = other if why.get(other, float("inf")) <= _WORTH[field] * why[plain] else plain
+    never = float("inf")
+    worth = other in why and why[other] <= _WORTH[field] * why.get(plain, never)
+    value = other if worth else plain
     said = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in why.items())
     logging.info("--%s=auto: %s (%s: %s)", field, value, what, said)
     return value, why
