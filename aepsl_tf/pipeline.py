@@ -228,7 +228,7 @@ class Pipeline:
         facts = yield self._step(
             f"train_segmenter/{name}", train_segmenter, config.TrainSegmenter, **changes
         )
-        return facts is None or facts["last_epoch"].get("tag_score", 0) >= config.READY
+        return facts is None or facts.get("last_epoch", {}).get("tag_score", 0) >= config.READY
 
     def _measured(self, name):
         """How a segmenter is evaluated: plainly and, beside that, with tags and over views where
