@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from aepsl_tf.classes import VOID
-from aepsl_tf.data import encoding, order, records, transforms
+from aepsl_tf.data import encoding, order, records, runners, transforms
 from aepsl_tf.errors import InputError
 
 _PICTURE = ("image/encoded", "erased/png")
@@ -118,6 +118,18 @@ def _rows(first, size, batch_rows):
     return tf.data.Dataset.range(first, tf.int64.max).map(of).unbatch()
 
 
+def _loaded(rows, load, batch):
+    """Batches of what `load` makes of each row, on every core, in the order of the rows.
+
+    Without tf.data's tuner: its thread sleeps up to a minute between two looks, and whoever is done
+    with a chain may wait for it to wake.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    made = rows.map(load, num_parallel_calls=runners.worker_count(0))
+    return made.batch(batch, drop_remainder=True).with_options(options)
+
+
 def replica_batches(load, images, global_batch, seed, epoch, position, context):
     """Batches for the replicas of one input pipeline, from the given one on, epoch after epoch.
 
@@ -140,13 +152,13 @@ def replica_batches(load, images, global_batch, seed, epoch, position, context):
     )  # fmt: skip
     first = epoch * order.steps(images, global_batch) + position
     size = global_batch // context.num_input_pipelines
+
+    def counted(row):
+        return load(row) | {"present": tf.cast(row["present"], tf.float32)}
+
+    rows = _rows(first, size, batch_rows)
     return (
-        _rows(first, size, batch_rows)
-        .map(
-            lambda row: load(row) | {"present": tf.cast(row["present"], tf.float32)},
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
-        .batch(context.get_per_replica_batch_size(global_batch), drop_remainder=True)
+        _loaded(rows, counted, context.get_per_replica_batch_size(global_batch))
         # Else a strategy asks before each step, of every worker, whether there is a next one.
         .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         .prefetch(2)
@@ -211,9 +223,6 @@ def warped_pictures(family, size, fill, batch, numbers):
         row = read({"image": number, "present": number < family.images})
         return {"image": number, "picture": transforms.warp(picture(row, fill), size)}
 
-    return (
-        tf.data.Dataset.from_generator(numbers, output_signature=tf.TensorSpec([], tf.int64))
-        .map(load, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch, drop_remainder=True)
-        .prefetch(2)
-    )
+    spec = tf.TensorSpec([], tf.int64)
+    rows = tf.data.Dataset.from_generator(numbers, output_signature=spec)
+    return _loaded(rows, load, batch).prefetch(2)

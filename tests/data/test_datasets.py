@@ -258,6 +258,18 @@ def test_families_of_two_splits_are_told_in_one_line(squares, tmp_path):
         take([squares["images"], records.Family(tmp_path)], config("warp"), 1)
 
 
+def test_nobody_waits_for_a_tuner_when_a_chain_is_closed(squares):
+    """tf.data's sleeps up to a minute, and the end of a chain may wait for it to wake."""
+    images = squares["images"]
+    context = tf.distribute.InputContext()
+    fill = tf.zeros([3], tf.uint8)
+    for chain in (
+        datasets.training_batches([images], config("warp"), 3, fill, 0, 0, context),
+        datasets.warped_pictures(images, SIZE, fill, 2, lambda: iter(range(IMAGES))),
+    ):
+        assert chain.options().autotune.enabled is False
+
+
 def test_reads_go_on_beside_each_other_and_the_step_where_all_is_deterministic():
     """In a process of its own: determinism has no way back."""
     code = """
