@@ -341,8 +341,9 @@ class Folder(_Source):
     def __init__(self, settings, before=None):
         self.root = pathlib.Path(settings.images_dir)
         masks = os.path.abspath(settings.masks_dir) if settings.masks_dir else ""
-        every = (id_ for id_, _ in _files_below(self.root, PICTURES, masks))
-        self._every = list(dict.fromkeys(every))
+        self._every = [id_ for id_, _ in _files_below(self.root, PICTURES, masks)]
+        if lists.twice(self._every):
+            self._every = list(dict.fromkeys(self._every))
         self._list = pathlib.Path(settings.ids_file) if settings.ids_file else None
         if self._list is not None:
             self.ids = lists.read(self._list)

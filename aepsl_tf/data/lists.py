@@ -56,8 +56,13 @@ def _lines(text):
             yield number, line
 
 
+def twice(ids):
+    """Whether an id is there twice; a dictionary of a million would take all their room again."""
+    return any(one == other for one, other in itertools.pairwise(sorted(ids)))
+
+
 def _refuse_twice(path, ids, text):
-    if not any(one == other for one, other in itertools.pairwise(sorted(ids))):
+    if not twice(ids):
         return
     lines = {}
     for id_, (number, _) in zip(ids, _lines(text), strict=False):
