@@ -2,8 +2,9 @@
 
 A CPU may have bfloat16 instructions or imitate them, several times slower than float32 is, and
 what a library makes of them nobody can tell beforehand: so it is tried, with convolutions like
-those of the trunk. A GPU has them from compute capability 8.0 on, and its library's gradients are
-the fast ones.
+those of the trunk. A GPU trains in float32, whose convolutions it computes in TF32 from compute
+capability 8.0 on, by its library's gradients: the one classifier that learned in bfloat16 on one
+ended at four times its loss (docs/results.md, GPU).
 """
 
 import functools
@@ -30,19 +31,14 @@ def choose(config):
       config: a `config.Network`.
 
     Returns:
-      (precision, why): why, for the manifest, is {"compute_capability": that of the least of the
-      GPUs} or the seconds by precision; one that cannot be trained in is left out.
+      (precision, why): why, for the manifest, is the seconds by precision, or {"device": "GPU"};
+      one that cannot be trained in is left out.
     """
-    gpus = tf.config.list_physical_devices("GPU")
-    if not gpus:
-        what = "two convolutions, forward and backward"
-        return _faster("precision", "float32", "mixed_bfloat16", measure(config.backbone), what)
-    details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
-    least = min(found.get("compute_capability", (0, 0)) for found in details)
-    precision = "mixed_bfloat16" if least >= (8, 0) else "float32"
-    capability = ".".join(map(str, least))
-    logging.info("--precision=auto: %s (compute capability %s)", precision, capability)
-    return precision, {"compute_capability": capability}
+    if tf.config.list_physical_devices("GPU"):
+        logging.info("--precision=auto: float32 (which a GPU computes in TF32)")
+        return "float32", {"device": "GPU"}
+    what = "two convolutions, forward and backward"
+    return _faster("precision", "float32", "mixed_bfloat16", measure(config.backbone), what)
 
 
 def choose_gradients(config):
