@@ -342,7 +342,7 @@ class Folder(_Source):
         self.root = pathlib.Path(settings.images_dir)
         masks = os.path.abspath(settings.masks_dir) if settings.masks_dir else ""
         self._every = [id_ for id_, _ in _files_below(self.root, PICTURES, masks)]
-        if lists.twice(self._every):
+        if lists.twice(self._every):  # a.jpg and a.png; else without a dictionary of them all
             self._every = list(dict.fromkeys(self._every))
         self._list = pathlib.Path(settings.ids_file) if settings.ids_file else None
         if self._list is not None:

@@ -1,10 +1,10 @@
-"""--precision=auto and --kernel_gradients=auto: whichever this machine trains faster with.
+"""--precision=auto and --kernel_gradients=auto: whichever a CPU trains faster with.
 
 A CPU may have bfloat16 instructions or imitate them, several times slower than float32 is, and
 what a library makes of them nobody can tell beforehand: so it is tried, with convolutions like
-those of the trunk. A GPU trains in float32, whose convolutions it computes in TF32 from compute
-capability 8.0 on, by its library's gradients: the one classifier that learned in bfloat16 on one
-ended at four times its loss (docs/results.md, GPU).
+those of the trunk. A GPU trains in float32 (TF32 from compute capability 8.0 on): a classifier in
+bfloat16 ended at four times the loss there (docs/results.md, GPU). Its library's gradients are the
+fast ones.
 """
 
 import functools
@@ -31,11 +31,11 @@ def choose(config):
       config: a `config.Network`.
 
     Returns:
-      (precision, why): why, for the manifest, is the seconds by precision, or {"device": "GPU"};
-      one that cannot be trained in is left out.
+      (precision, why): why, for the manifest, is the seconds by precision, where one that cannot
+      be trained in is left out, or {"device": "GPU"}.
     """
     if tf.config.list_physical_devices("GPU"):
-        logging.info("--precision=auto: float32 (which a GPU computes in TF32)")
+        logging.info("--precision=auto: float32 (on GPUs)")
         return "float32", {"device": "GPU"}
     what = "two convolutions, forward and backward"
     return _faster("precision", "float32", "mixed_bfloat16", measure(config.backbone), what)
