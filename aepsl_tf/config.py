@@ -462,7 +462,7 @@ class Network(Config):
     precision: str = setting(
         "float32",
         "what convolutions compute in; weights, losses and last layers stay float32; auto: float32 "
-        "or mixed_bfloat16, whichever this machine is faster in when a run's first training begins, "
+        "or mixed_bfloat16, whichever is faster here when a run's first training begins; "
         "on GPUs float32",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
         auto=("float32", "mixed_bfloat16"),
