@@ -1,6 +1,6 @@
 # make demo: the whole method on drawn scenes; make tensorboard: the curves of RUN. make test: every
 # test but the long ones and Beam's, which test-long and test-scale run. make bench-check
-# DEVKIT=VOC2012 ONNX=u2netp.onnx: about five minutes, and an error where a ratio is 15% worse than
+# DEVKIT=VOC2012 ONNX=u2netp.onnx: six and a half minutes, and an error where a ratio is 15% worse than
 # docs/benchmarks.md has it; it wants PyTorch (pip install torch==2.13.0).
 PYTHON ?= python3.11
 VENV := .venv
