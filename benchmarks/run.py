@@ -4,7 +4,7 @@ python -m benchmarks.run --devkit=VOCdevkit/VOC2012 --only=training,reader
 python -m benchmarks.run --devkit=VOCdevkit/VOC2012 --check
 
 Each is the command of the same name, in a process of its own; what it prints stands on the page
-between its marks. The check repeats a part of them, smaller, in six and a half minutes. A row's bound
+between its marks. The check repeats a part of them, smaller, in under seven minutes. A row's bound
 is its ratio on the page, the last cell; the check fails where one is 15% worse, and without
 PyTorch. Run either on a quiet machine.
 """
