@@ -328,7 +328,7 @@ def _names(ids, root):
     if any("/" not in id_ or (root / "JPEGImages" / id_).parent.is_dir() for id_ in ids[:100]):
         return ids
     names = [id_.rpartition("/")[2] for id_ in ids]
-    return names if len({*names}) == len(ids) else ids
+    return ids if lists.twice(names) else names
 
 
 class Folder(_Source):
@@ -342,7 +342,7 @@ class Folder(_Source):
         self.root = pathlib.Path(settings.images_dir)
         masks = os.path.abspath(settings.masks_dir) if settings.masks_dir else ""
         self._every = [id_ for id_, _ in _files_below(self.root, PICTURES, masks)]
-        if lists.twice(self._every):  # a.jpg and a.png; else without a dictionary of them all
+        if lists.twice(self._every):  # a.jpg beside a.png
             self._every = list(dict.fromkeys(self._every))
         self._list = pathlib.Path(settings.ids_file) if settings.ids_file else None
         if self._list is not None:
