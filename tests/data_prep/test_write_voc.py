@@ -14,7 +14,7 @@ from aepsl_tf.data import encoding, records
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.run_dir import RunDir
-from data_prep import masks, tags, write_voc
+from data_prep import masks, sources, tags, write_voc
 
 TAGS = {"a": [1], "b": [2], "c": [1, 2], "d": [2]}
 
@@ -506,6 +506,26 @@ def test_memory_hardly_grows_with_the_split(tmp_path, monkeypatch):
         peaks[count] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert (peaks[1500] - peaks[300]) / 1200 < 130
+
+
+@pytest.mark.parametrize("given", [{"voc_root": ""}, {"images_dir": "JPEGImages"}])
+def test_of_an_image_its_name_is_kept_and_while_its_folder_is_listed_that_listing_too(
+    tmp_path, given
+):
+    """The id (55 bytes) and its places in lists of 8; the system's names are 60 bytes each."""
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "list.txt").write_text("\n".join(f"{i:06d}" for i in range(5000)))
+    for i in range(5000):
+        (tmp_path / "JPEGImages" / f"{i:06d}.jpg").touch()
+    given = {name: str(tmp_path / value) for name, value in given.items()}
+    if "voc_root" in given:
+        given["ids_file"] = str(tmp_path / "list.txt")
+    tracemalloc.start()
+    source = sources.of(config.WriteVoc(**given))
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(source.ids) == 5000
+    assert kept / 5000 < 90 and peak / 5000 < 165
 
 
 def test_a_tag_file_that_is_not_read_does_not_count(write, tmp_path):
