@@ -447,6 +447,12 @@ class Network(Config):
     fc_channels: int = setting(
         0, "channels of fc6 and of fc7; 0: 1024 (LargeFOV), 128 of vgg16_small", low=0
     )
+    fc_scale: float = setting(
+        1.0,
+        "random fc6 and fc7 start at so many times their usual weights; above VGG-16 without its "
+        "top the paper's solver wants 0.4",
+        above=0,
+    )
     input: str = setting(
         "crop",
         "crop: random crops at scale 1; warp: the whole image resized",

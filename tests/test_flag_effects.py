@@ -48,6 +48,7 @@ _NETWORK = {
     "last_layer_rate": 5.0, "bias_rate": 1.0, "momentum": 0.5, "weight_decay": 0.01,
     "lr_policy": "poly", "lr_drop_epochs": "", "epochs": 1, "global_batch": 6, "dropout": 0.1,
     "seed": 1, "label_loss": "softmax", "accumulate": 2, "fc_channels": 32,
+    "fc_scale": 0.5,
 }  # fmt: skip
 _INFERENCE = {"crf": False, "crf_preset": "sec", "crf_iterations": 1,
               "pixel_limit": 4096}  # fmt: skip

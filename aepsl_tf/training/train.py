@@ -60,7 +60,11 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
     if run_dir.chief:
         model_dir.save(model, history, partial)
     falling = still_falling(history)
-    if falling:
+    if risen := rise(history):
+        logging.warning("%s: the loss did not fall (%.3f in the first epoch, %.3f in the last), "
+                        "the network may have died: a lower --learning_rate or, where fc6 and fc7 "
+                        "start at random, --fc_scale may help", key, *risen)  # fmt: skip
+    elif falling:
         logging.info("%s: the loss still falls: a longer training (--epochs) may do better", key)
     return {"last_epoch": history[-1], "still_falling": falling}
 
@@ -71,9 +75,19 @@ def still_falling(history):
     Args:
       history: mean logs an epoch. J(f, Ŝ), which may join late, is left out.
     """
-    losses = [logs["loss"] - logs.get("j_hat", 0.0) for logs in history]
+    losses = _losses(history)
     last = losses[-1 - max(len(losses) // 5, 1) :]
-    return last[0] - last[-1] > _FLAT * (losses[0] - losses[-1])
+    return not rise(history) and last[0] - last[-1] > _FLAT * (losses[0] - losses[-1])
+
+
+def rise(history):
+    """(first epoch's loss, last one's), without J(f, Ŝ), where it did not fall; or None."""
+    losses = _losses(history)
+    return (losses[0], losses[-1]) if len(losses) > 1 and losses[-1] >= losses[0] else None
+
+
+def _losses(history):
+    return [logs["loss"] - logs.get("j_hat", 0.0) for logs in history]
 
 
 def _check(families, worker, workers):
