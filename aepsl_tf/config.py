@@ -449,9 +449,10 @@ class Network(Config):
     )
     fc_scale: float = setting(
         1.0,
-        "random fc6 and fc7 start at so many times their usual weights; above VGG-16 without its "
-        "top the paper's solver wants 0.4",
-        above=0,
+        "random fc6 and fc7 start at so many times their usual weights; 0.4 for sgd at the paper's "
+        "rates above VGG-16 without its top",
+        low=0.01,
+        high=100,
     )
     input: str = setting(
         "crop",

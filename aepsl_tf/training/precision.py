@@ -3,8 +3,8 @@
 A CPU may have bfloat16 instructions or imitate them, several times slower than float32 is, and
 what a library makes of them nobody can tell beforehand: so it is tried, with convolutions like
 those of the trunk. A GPU trains in float32 (TF32 from compute capability 8.0 on): a classifier in
-bfloat16 ended at four times the loss there (docs/results.md, GPU). Its library's gradients are the
-fast ones.
+bfloat16 ended at four times the loss there, and whether that was bfloat16's fault is open
+(docs/results.md, GPU). Its library's gradients are the fast ones.
 """
 
 import functools

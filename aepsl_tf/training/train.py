@@ -1,5 +1,6 @@
 """What both training phases do: data, solver, loop, and a model folder at the end."""
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -31,7 +32,7 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
     worker, workers = strategies.worker(tf.distribute.get_strategy())
     if model.num_classes == 1 and config.label_loss == "softmax" and model.has_scores:
         raise InputError(ONE_CLASS)
-    untagged = _check(families, worker, workers)
+    untagged, constant = _check(families, model, worker, workers)
     _refuse_untagged(untagged, families[0], run_dir, config)
     steps = order.steps(images, config.global_batch)
     model.compile(optimizer=solver.build(model, config, steps))
@@ -60,12 +61,11 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
     if run_dir.chief:
         model_dir.save(model, history, partial)
     falling = still_falling(history)
-    if risen := rise(history):
-        logging.warning("%s: the loss did not fall (%.3f in the first epoch, %.3f in the last), "
-                        "the network may have died: a lower --learning_rate or, where fc6 and fc7 "
-                        "start at random, --fc_scale may help", key, *risen)  # fmt: skip
-    elif falling:
+    if falling:
         logging.info("%s: the loss still falls: a longer training (--epochs) may do better", key)
+    if model.has_scores and (ended := label_loss(history)) >= constant > 0:
+        logging.warning("%s: the scores tell no more than how frequent each tag is (label loss "
+                        "%.3f, by frequencies alone %.3f)", key, ended, constant)  # fmt: skip
     return {"last_epoch": history[-1], "still_falling": falling}
 
 
@@ -75,33 +75,58 @@ def still_falling(history):
     Args:
       history: mean logs an epoch. J(f, Ŝ), which may join late, is left out.
     """
-    losses = _losses(history)
+    losses = [logs["loss"] - logs.get("j_hat", 0.0) for logs in history]
     last = losses[-1 - max(len(losses) // 5, 1) :]
-    return not rise(history) and last[0] - last[-1] > _FLAT * (losses[0] - losses[-1])
+    return last[0] - last[-1] > _FLAT * abs(losses[0] - losses[-1])
 
 
-def rise(history):
-    """(first epoch's loss, last one's), without J(f, Ŝ), where it did not fall; or None."""
-    losses = _losses(history)
-    return (losses[0], losses[-1]) if len(losses) > 1 and losses[-1] >= losses[0] else None
+def label_loss(history):
+    """The squared label loss of the last epoch."""
+    return history[-1].get("label", history[-1]["loss"])  # a classifier has no other
 
 
-def _losses(history):
-    return [logs["loss"] - logs.get("j_hat", 0.0) for logs in history]
+def constant_loss(tags, num_classes, reading):
+    """The least squared label loss of scores that are the same for every image: how frequent each
+    tag is, or, for the softmax reading, its mean share.
+
+    Args:
+      tags: an iterable of each image's class ids, 1 to C.
+      num_classes: C.
+      reading: "sigmoid" or "softmax".
+
+    Returns:
+      The variance of the targets, summed over classes; 0 where there are no images.
+    """
+    images, sums, squares = 0, np.zeros(num_classes), np.zeros(num_classes)
+    for own in tags:
+        target = 1 / len(own) if own and reading == "softmax" else 1
+        classes = np.array(own, int) - 1
+        sums[classes] += target
+        squares[classes] += target**2
+        images += 1
+    return float(np.sum(squares / images - (sums / images) ** 2)) if images else 0.0
 
 
-def _check(families, worker, workers):
+def _check(families, model, worker, workers):
     """Reads the shards once, shared among the workers, before hours go into a training.
 
     Returns:
-      The ids of images without a tag.
+      (the ids of images without a tag, `constant_loss` of the images that this worker read).
 
     Raises:
       InputError: a file is damaged, or a record of another image.
     """
-    shards = range(worker, len(families[0].counts), workers)
-    rows = (row for shard in shards for row in records.read_zipped(families, shard))
-    return [row["image/id"] for row in rows if not row["image/labels"]]
+    untagged = []
+
+    def tags():
+        for shard in range(worker, len(families[0].counts), workers):
+            for row in records.read_zipped(families, shard):
+                if not row["image/labels"]:
+                    untagged.append(row["image/id"])
+                yield row["image/labels"]
+
+    constant = constant_loss(tags(), model.num_classes, model.config.label_loss)
+    return untagged, constant
 
 
 def _refuse_untagged(ids, family, run_dir, config):

@@ -508,9 +508,11 @@ def test_memory_hardly_grows_with_the_split(tmp_path, monkeypatch):
     assert (peaks[1500] - peaks[300]) / 1200 < 130
 
 
-@pytest.mark.parametrize("given", [{"voc_root": ""}, {"images_dir": "JPEGImages"}])
+@pytest.mark.parametrize(
+    ("given", "most"), [({"voc_root": ""}, (80, 150)), ({"images_dir": "JPEGImages"}, (88, 160))]
+)
 def test_of_an_image_its_name_is_kept_and_while_its_folder_is_listed_that_listing_too(
-    tmp_path, given
+    tmp_path, given, most
 ):
     """The id (55 bytes) and its places in lists of 8; the system's names are 60 bytes each."""
     (tmp_path / "JPEGImages").mkdir()
@@ -525,7 +527,7 @@ def test_of_an_image_its_name_is_kept_and_while_its_folder_is_listed_that_listin
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(source.ids) == 5000
-    assert kept / 5000 < 90 and peak / 5000 < 165
+    assert kept / 5000 < most[0] and peak / 5000 < most[1]
 
 
 def test_a_tag_file_that_is_not_read_does_not_count(write, tmp_path):

@@ -119,6 +119,15 @@ def test_start_depends_on_seed_and_layer_alone():
     assert np.abs(one["fc6"].kernel - other["fc6"].kernel).max() > 0
 
 
+def test_fc_scale_is_of_random_fc6_and_fc7():
+    usual, half = (all_layers(backbones.build(small(fc_scale=s))) for s in (1.0, 0.5))
+    for name in usual:
+        if usual[name].weights:
+            times = 0.5 if name in ("fc6", "fc7") else 1
+            kernel = times * usual[name].kernel.numpy()
+            np.testing.assert_allclose(half[name].kernel, kernel, rtol=1e-5)
+
+
 def test_caffe_input_is_bgr_less_the_mean():
     out = backbones.CaffeInput()(np.array([[[INPUT_MEAN, (10, 20, 30)]]], np.float32))
     r, g, b = INPUT_MEAN

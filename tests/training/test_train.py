@@ -1,16 +1,19 @@
 """What both training phases say at their end."""
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
-from aepsl_tf.training.train import rise, still_falling
+from aepsl_tf.models import losses
+from aepsl_tf.training.train import constant_loss, label_loss, still_falling
 
 
-def history(losses, **more):
-    return [{"loss": loss, **more} for loss in losses]
+def history(course, **more):
+    return [{"loss": loss, **more} for loss in course]
 
 
 @pytest.mark.parametrize(
-    ("losses", "falls"),
+    ("course", "falls"),
     [
         ([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], True),  # evenly
         ([10, 2, 1.2, 1.1, 1.05, 1.02, 1.01, 1, 1, 1], False),  # flat
@@ -23,8 +26,8 @@ def history(losses, **more):
         ([3, 1], True),
     ],
 )
-def test_still_falling(losses, falls):
-    assert still_falling(history(losses)) is falls
+def test_still_falling(course, falls):
+    assert still_falling(history(course)) is falls
 
 
 def test_the_online_mask_s_joining_is_no_rise():
@@ -32,17 +35,23 @@ def test_the_online_mask_s_joining_is_no_rise():
     assert still_falling(late) is True
 
 
-@pytest.mark.parametrize(
-    ("losses", "rose"),
-    [
-        ([1.26, 1.08, 1.39, 1.70], (1.26, 1.70)),  # fc7 died: what this is for
-        ([2, 2], (2, 2)),
-        ([2, 3, 1], None),
-        ([3], None),  # one epoch has no course
-    ],
-)
-def test_a_loss_that_did_not_fall_is_told(losses, rose):
-    assert rise(history(losses)) == rose
-    if rose:  # the online mask's joining is no rise
-        *early, last = history(losses)
-        assert rise([*early, {"loss": last["loss"], "j_hat": last["loss"]}]) is None
+@pytest.mark.parametrize("reading", ["sigmoid", "softmax"])
+def test_the_loss_of_scores_that_are_the_same_for_all(reading):
+    tags = [[1], [1, 3], [], [3], [2, 3]]
+    targets = tf.constant([[float(c in own) for c in (1, 2, 3)] for own in tags])
+    targets = losses.label_targets(targets, reading).numpy()
+    found = constant_loss(iter(tags), 3, reading)
+
+    def mean_loss(scores):
+        return np.mean(losses.squared_label_loss(targets, scores[None]))
+
+    best = targets.mean(0)
+    assert found == pytest.approx(mean_loss(best), abs=1e-6)
+    for move in np.eye(3, dtype=np.float32) * 0.1:
+        assert min(mean_loss(best + move), mean_loss(best - move)) > found
+    assert constant_loss([], 3, reading) == 0
+
+
+def test_the_label_loss_of_a_classifier_and_of_a_segmenter():
+    assert label_loss([{"loss": 2.0}, {"loss": 1.0}]) == 1
+    assert label_loss([{"loss": 3.0, "j": 1.0, "label": 0.5}]) == 0.5
