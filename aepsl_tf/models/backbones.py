@@ -215,7 +215,7 @@ def _blocks(config):
         stages[-1].append(CaffeAveragePool(name="pool5a", dtype=dtype))
     # ReLU-preserving variance everywhere but above ImageNet features: these are large, and a random
     # fc6 wants a sixth, or the scores saturate at once and the squared loss has no gradient. SGD,
-    # whose steps grow with what a layer sees, wants less still: at the paper's rates fc7 dies.
+    # whose steps grow with what a layer sees, wants less still: fc7 nearly vanishes.
     scale = (1 / 3 if wide else 2.0) * config.fc_scale**2
     stages.append([
         _conv(fc, 3, config.fc6_dilation, "fc6", config, scale),
