@@ -53,7 +53,7 @@ def _other(field):
     if meta["high"] == 1 or meta["below"] == 1:
         return 0.625
     if meta["high"] is not None:
-        return field.default - 1
+        return max(field.default - 1, meta["low"]) if meta["low"] is not None else field.default - 1
     return field.default + ("x" if isinstance(field.default, str) else 1)
 
 
