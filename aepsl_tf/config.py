@@ -198,9 +198,10 @@ class LabelLoss(Config):
     label_loss: str = setting(
         "softmax",
         "reading of the squared label loss: softmax scores against tags divided by "
-        "their sum (HCP), or sigmoid scores against 0/1 tags",
+        "their sum (HCP), or sigmoid scores against 0/1 tags; cross_entropy takes these without "
+        "the square: a class whose scores all went to 0 comes back",
         paper="§3.2",
-        choices=("softmax", "sigmoid"),
+        choices=("softmax", "sigmoid", "cross_entropy"),
     )
 
 

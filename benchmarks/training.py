@@ -31,8 +31,6 @@ from benchmarks import heading, layers, median
 
 PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
 """--precision → the twin's."""
-WAYS = [(p, way) for p in PRECISIONS for way in ("library", "taps")]
-"""Ours: (--precision, --kernel_gradients)."""
 
 
 class Twin:
@@ -112,6 +110,7 @@ def main():
     parser.add_argument("--kinds", default="segmenter,classifier")
     parser.add_argument("--batches", default="2,4,8")
     parser.add_argument("--size", type=int, default=321)
+    parser.add_argument("--gradients", default="library,taps", help="ways to them")
     parser.add_argument("--steps", type=int, default=2, help="a turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--auto", action="store_true", help="only the way that auto takes")
@@ -124,7 +123,8 @@ def main():
     print(heading(arguments, *names))
     taken, by = auto(arguments.size)
     print(f"auto takes {', '.join(taken)}: {by}\n")
-    ways = [taken] if arguments.auto else WAYS
+    every = [(p, way) for p in PRECISIONS for way in arguments.gradients.split(",")]
+    ways = [taken] if arguments.auto else every
     print("| step | ours, images/s | limit | PyTorch | seconds, ours / PyTorch |\n"
           "|---|---:|---:|---:|---:|")  # fmt: skip
     for kind in arguments.kinds.split(","):

@@ -17,6 +17,7 @@ from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import verdict
 from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.inference import panels
+from aepsl_tf.models import model_dir
 from aepsl_tf.pipeline import Pipeline
 from aepsl_tf.run_dir import RunDir
 
@@ -350,6 +351,32 @@ def test_auto_chooses_without_ground_truth_what_agrees_best(run_copy, common):
     chosen = reader(**common | {"threshold": facts["threshold"]})
     pipeline.mine_regions.run(chosen(config.MineRegions), RunDir(run_copy.root, restart=True))
     assert run_copy.entry("mine_regions/step_1")["digest"] == found
+
+
+def test_a_class_that_the_classifier_does_not_know_is_told(run_copy, common, monkeypatch, caplog):
+    """Its scores all went to 0; the others' are 1."""
+    load, names = model_dir.load, run_copy.classes().all_names()
+
+    def without_the_second(path):
+        model = load(path)
+        bias = np.full(model.num_classes, 60.0)
+        bias[1] = -60
+        model.fc8.bias.assign(bias)
+        return model
+
+    monkeypatch.setattr(model_dir, "load", without_the_second)
+    shutil.rmtree(run_copy.root / "step_1/regions")
+    pipeline.mine_regions.run(reader(**common)(config.MineRegions), run_copy)
+    told = [r.getMessage() for r in caplog.records if "does not know" in r.getMessage()]
+    assert [message.split(":")[1] for message in told] == [f" M_1 does not know {names[2]}"]
+
+
+def test_who_knows_nothing_is_not_told_of_every_class():
+    """Scores as frequent as the tags: a training says so, not each of its classes."""
+    scores = pipeline.mine_regions.OwnScores()
+    for labels in ([1], [1], [1, 2], [3]):
+        scores.add(labels, [0.75, 0.25, 0.12])
+    assert list(scores.lost()) == [(3, 0.12, 0.25)]
 
 
 def test_auto_goes_to_the_end(run_copy, common):

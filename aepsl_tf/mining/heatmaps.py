@@ -8,12 +8,13 @@ from aepsl_tf.mining import cam
 
 def cells(model):
     """`cells(features)`: features of the frozen part → {"heatmaps": H^c of every class, float32
-    `[B, h, w, C]`}.
+    `[B, h, w, C]`, "scores": v, float32 `[B, C]`}.
     """
 
     def of(features):
-        fc7, _ = model.maps(features)
-        return {"heatmaps": cam.class_activation_map(fc7, model.class_weights())}
+        fc7, logits = model.maps(features)
+        heatmaps = cam.class_activation_map(fc7, model.class_weights())
+        return {"heatmaps": heatmaps, "scores": model.scores(logits)}
 
     return of
 

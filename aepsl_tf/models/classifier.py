@@ -46,15 +46,16 @@ class Classifier(TwoPartNetwork):
         fc7, logits = self.tuned(features, training=False)
         return tf.cast(fc7, tf.float32), logits
 
+    def scores(self, logits):
+        """v `[B, C]` of label logits."""
+        return losses.label_scores(logits, self.config.label_loss)
+
     def class_weights(self):
         """fc8's kernel `[K, C]`: what class activation maps weigh fc7 with."""
         return self.fc8.kernel
 
     def objective(self, features, batch, counts):
-        """{"loss"}: squared label loss, the mean over the global batch."""
+        """{"loss"}: the label loss, the mean over the global batch."""
         _, logits = self.tuned(features, training=True)
-        reading = self.config.label_loss
-        per_image = losses.squared_label_loss(
-            losses.label_targets(batch["labels"], reading), losses.label_scores(logits, reading)
-        )
+        per_image = losses.label_loss(batch["labels"], logits, self.config.label_loss)
         return {"loss": tf.reduce_sum(per_image * batch["present"]) / counts["images"]}

@@ -20,8 +20,27 @@ def squared_label_loss(targets, scores):
     return tf.reduce_sum(tf.square(targets - scores), axis=-1)
 
 
+def label_loss(labels, logits, reading):
+    """What label logits cost by a reading: the paper's squared loss of softmax or sigmoid scores,
+    or sigmoid scores' cross-entropy, whose gradient stays where a score is sure and wrong: under
+    the squared loss a class that all scores have left does not come back.
+
+    Args:
+      labels: 0/1 tags, float `[B, C]`; logits: `[B, C]`.
+      reading: "softmax", "sigmoid" or "cross_entropy".
+
+    Returns:
+      float32 `[B]`, summed over classes.
+    """
+    if reading == "cross_entropy":
+        logits = tf.cast(logits, tf.float32)
+        each = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
+        return tf.reduce_sum(each, axis=-1)
+    return squared_label_loss(label_targets(labels, reading), label_scores(logits, reading))
+
+
 def label_scores(logits, reading):
-    """v: classification confidences `[B, C]` in 0..1, by the `softmax` or `sigmoid` reading."""
+    """v: classification confidences `[B, C]` in 0..1: softmax, or else sigmoid ones."""
     logits = tf.cast(logits, tf.float32)
     return tf.nn.softmax(logits) if reading == "softmax" else tf.nn.sigmoid(logits)
 
@@ -37,7 +56,7 @@ def label_bias(num_classes, reading):
 
 def label_targets(labels, reading):
     """What the scores should be: 0/1 tags `[B, C]`, divided by their sum for softmax."""
-    if reading == "sigmoid":
+    if reading != "softmax":
         return labels
     return tf.math.divide_no_nan(labels, tf.reduce_sum(labels, axis=-1, keepdims=True))
 

@@ -108,7 +108,7 @@ class Segmenter(TwoPartNetwork):
         if self.has_scores:
             scores = self.scores(outputs)
             targets = losses.label_targets(labels, config.label_loss)
-            per_image = losses.squared_label_loss(targets, scores)
+            per_image = losses.label_loss(labels, outputs["label_logits"], config.label_loss)
             parts["label"] = tf.reduce_sum(per_image * batch["present"]) / counts["images"]
             sure = losses.tag_score(targets, tf.stop_gradient(scores))
             parts["tag_score"] = tf.reduce_sum(sure * batch["present"]) / counts["images"]

@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from scipy import special
 
 from aepsl_tf.config import ONE_CLASS
 from aepsl_tf.data import datasets, order, records
@@ -81,21 +82,22 @@ def still_falling(history):
 
 
 def label_loss(history):
-    """The squared label loss of the last epoch."""
+    """The label loss of the last epoch."""
     return history[-1].get("label", history[-1]["loss"])  # a classifier has no other
 
 
 def constant_loss(tags, num_classes, reading):
-    """The least squared label loss of scores that are the same for every image: how frequent each
-    tag is, or, for the softmax reading, its mean share.
+    """The least label loss of scores that are the same for every image: how frequent each tag is,
+    or, for the softmax reading, its mean share.
 
     Args:
       tags: an iterable of each image's class ids, 1 to C.
       num_classes: C.
-      reading: "sigmoid" or "softmax".
+      reading: --label_loss.
 
     Returns:
-      The variance of the targets, summed over classes; 0 where there are no images.
+      The variance of the targets, or their entropy in nats, summed over classes; 0 where all
+      images' tags are alike, or where there are none.
     """
     images, sums, squares = 0, np.zeros(num_classes), np.zeros(num_classes)
     for own in tags:
@@ -104,7 +106,12 @@ def constant_loss(tags, num_classes, reading):
         sums[classes] += target
         squares[classes] += target**2
         images += 1
-    return float(np.sum(squares / images - (sums / images) ** 2)) if images else 0.0
+    mean = sums / max(images, 1)
+    if reading == "cross_entropy":
+        loss = -np.sum(special.xlogy(mean, mean) + special.xlogy(1 - mean, 1 - mean))
+    else:
+        loss = np.sum(squares / max(images, 1) - mean**2)
+    return float(loss) if loss > 1e-9 else 0.0  # below is rounding
 
 
 def _check(families, model, worker, workers):
@@ -140,7 +147,7 @@ def _refuse_untagged(ids, family, run_dir, config):
             f"{told}: training needs one at least; give --labels_csv, take the images out with "
             "--ids_file, or write them with --untagged=negative or drop"
         )
-    if config.label_loss != "sigmoid":
+    if config.label_loss == "softmax":
         raise InputError(
             f"{told}: --label_loss={config.label_loss} cannot learn from them; give "
             "--label_loss=sigmoid, or write them with --untagged=drop"

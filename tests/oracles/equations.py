@@ -136,6 +136,11 @@ def label_loss(tags, scores):
     return sum((float(t) - float(v)) ** 2 for t, v in zip(tags, scores, strict=True))
 
 
+def cross_entropy(tags, scores):
+    """−Σ_c (t_c log v_c + (1 − t_c) log(1 − v_c)): what a later reading has for the square."""
+    return -sum(np.log(v if t else 1 - v) for t, v in zip(tags, scores, strict=True))
+
+
 def j(f, mask, tags):
     """J(f(I; θ), S) = −1 / Σ_{c ∈ O^seg} |S_c| · Σ_{c ∈ O^seg} Σ_{u ∈ S_c} log f_{u,c}(I; θ).
 

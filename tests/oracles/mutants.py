@@ -73,6 +73,11 @@ _TABLE = {
         "the mean over classes": ("tf.reduce_sum", "tf.reduce_mean"),
         "absolute": ("tf.square", "tf.abs"),
     },
+    (losses, "label_loss", "test_equations.test_label_loss_of_logits"): {
+        "the square of a cross-entropy": ('reading == "cross_entropy"', "False"),
+        "the mean over classes": ("tf.reduce_sum", "tf.reduce_mean"),
+        "0/1 tags for softmax": ("label_targets(labels, reading)", "labels"),
+    },
     (losses, "label_targets", "test_equations.test_label_loss"): {
         "tags not divided by their sum": (
             "tf.math.divide_no_nan(labels, tf.reduce_sum(labels, axis=-1, keepdims=True))",

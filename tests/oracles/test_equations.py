@@ -115,6 +115,24 @@ def test_label_loss(batch):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+@on(batches())
+def test_label_loss_of_logits(batch):
+    """The reading decides: softmax or sigmoid scores squared, or sigmoid ones' cross-entropy."""
+    logits, tags, _, _ = batch
+    logits = 3 * logits[:, 0, 0, 1:]
+    sigmoid = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    theirs = {
+        "sigmoid": [equations.label_loss(t, v) for t, v in zip(tags, sigmoid, strict=True)],
+        "softmax": [equations.label_loss(t / max(sum(t), 1), v)
+                    for t, v in zip(tags, equations.softmax(logits), strict=True)],
+        "cross_entropy": [equations.cross_entropy(t, v)
+                          for t, v in zip(tags, sigmoid, strict=True)],
+    }  # fmt: skip
+    for reading, expected in theirs.items():
+        ours = losses.label_loss(tags, logits, reading)
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_objective():
     """J(f, S) + J(f, Ŝ) + λ · the squared label loss, the mean over the images."""
     config = configs.TrainSegmenter(

@@ -35,14 +35,17 @@ def test_the_online_mask_s_joining_is_no_rise():
     assert still_falling(late) is True
 
 
-@pytest.mark.parametrize("reading", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("reading", ["sigmoid", "softmax", "cross_entropy"])
 def test_the_loss_of_scores_that_are_the_same_for_all(reading):
     tags = [[1], [1, 3], [], [3], [2, 3]]
-    targets = tf.constant([[float(c in own) for c in (1, 2, 3)] for own in tags])
-    targets = losses.label_targets(targets, reading).numpy()
+    labels = tf.constant([[float(c in own) for c in (1, 2, 3)] for own in tags])
+    targets = losses.label_targets(labels, reading).numpy()
     found = constant_loss(iter(tags), 3, reading)
 
     def mean_loss(scores):
+        if reading == "cross_entropy":
+            logits = tf.constant(np.log(scores / (1 - scores))[None] * np.ones([5, 1]), tf.float32)
+            return np.mean(losses.label_loss(labels, logits, reading))
         return np.mean(losses.squared_label_loss(targets, scores[None]))
 
     best = targets.mean(0)
@@ -50,6 +53,7 @@ def test_the_loss_of_scores_that_are_the_same_for_all(reading):
     for move in np.eye(3, dtype=np.float32) * 0.1:
         assert min(mean_loss(best + move), mean_loss(best - move)) > found
     assert constant_loss([], 3, reading) == 0
+    assert constant_loss([[1, 2, 3]] * 7, 4, reading) == 0  # thirds do not add up to 1
 
 
 def test_the_label_loss_of_a_classifier_and_of_a_segmenter():
