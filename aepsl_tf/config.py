@@ -471,7 +471,7 @@ class Network(Config):
         "float32",
         "what convolutions compute in; weights, losses and last layers stay float32; auto: float32 "
         "or mixed_bfloat16, whichever is faster here when a run's first training begins; "
-        "on GPUs float32",
+        "on GPUs mixed_bfloat16 from compute capability 8.0 on",
         choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"),
         auto=("float32", "mixed_bfloat16"),
     )

@@ -1,10 +1,9 @@
-"""--precision=auto and --kernel_gradients=auto: whichever a CPU trains faster with.
+"""--precision=auto and --kernel_gradients=auto: whichever this machine trains faster with.
 
 A CPU may have bfloat16 instructions or imitate them, several times slower than float32 is, and
 what a library makes of them nobody can tell beforehand: so it is tried, with convolutions like
-those of the trunk. A GPU trains in float32 (TF32 from compute capability 8.0 on): a classifier in
-bfloat16 ended at four times the loss there, and whether that was bfloat16's fault is open
-(docs/results.md, GPU). Its library's gradients are the fast ones.
+those of the trunk. A GPU has them from compute capability 8.0 on, and its library's gradients are
+the fast ones.
 """
 
 import functools
@@ -31,14 +30,19 @@ def choose(config):
       config: a `config.Network`.
 
     Returns:
-      (precision, why): why, for the manifest, is the seconds by precision, where one that cannot
-      be trained in is left out, or {"device": "GPU"}.
+      (precision, why): why, for the manifest, is {"compute_capability": that of the least of the
+      GPUs} or the seconds by precision, where one that cannot be trained in is left out.
     """
-    if tf.config.list_physical_devices("GPU"):
-        logging.info("--precision=auto: float32 (on GPUs)")
-        return "float32", {"device": "GPU"}
-    what = "two convolutions, forward and backward"
-    return _faster("precision", "float32", "mixed_bfloat16", measure(config.backbone), what)
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        what = "two convolutions, forward and backward"
+        return _faster("precision", "float32", "mixed_bfloat16", measure(config.backbone), what)
+    details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
+    least = min(found.get("compute_capability", (0, 0)) for found in details)
+    precision = "mixed_bfloat16" if least >= (8, 0) else "float32"
+    capability = ".".join(map(str, least))
+    logging.info("--precision=auto: %s (compute capability %s)", precision, capability)
+    return precision, {"compute_capability": capability}
 
 
 def choose_gradients(config):

@@ -47,6 +47,18 @@ def test_squared_label_loss_sigmoid_by_hand():
     np.testing.assert_allclose(loss, [1 / 4 + 9 / 16, 1 / 16 + 1 / 4], rtol=1e-6)
 
 
+def test_a_lost_class_is_called_back_by_the_cross_entropy_alone():
+    """A score that went to 0 for all pictures: the square of its error does not pull any more."""
+    labels, pull = tf.constant([[0.0, 1.0]]), {}
+    for reading in ("softmax", "sigmoid", "cross_entropy"):
+        logits = tf.Variable([[20.0, -20.0]])
+        with tf.GradientTape() as tape:
+            loss = losses.label_loss(labels, logits, reading)
+        pull[reading] = tape.gradient(loss, logits).numpy()[0]
+    np.testing.assert_allclose(pull["cross_entropy"], [1, -1], rtol=1e-6)
+    assert np.abs(pull["sigmoid"]).max() < 1e-7 and np.abs(pull["softmax"]).max() < 1e-7
+
+
 def test_targets_of_an_untagged_image_are_zero():
     np.testing.assert_array_equal(losses.label_targets(tf.zeros([1, 3]), "softmax"), [[0, 0, 0]])
 

@@ -49,11 +49,18 @@ def test_the_faster_one_is_chosen_and_a_tie_is_float32(seconds, chosen, fake, ca
     assert (f"{BF16} " in line) == (len(seconds) == 2 or chosen == BF16)
 
 
-def test_a_gpu_trains_in_float32_and_is_not_tried(fake, monkeypatch):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [([(8, 0)], BF16), ([(9, 0), (7, 5)], "float32"), ([(12, 0)], BF16), ([None], "float32")],
+)
+def test_gpus_are_known_by_their_compute_capability(capabilities, chosen, fake, monkeypatch):
+    details = {i: {"compute_capability": c} if c else {} for i, c in enumerate(capabilities)}
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(details))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", details.get)
     asked = fake(1.0, 0.1)
-    found = precision.choose(config.TrainClassifier(precision="auto"))
-    assert found == ("float32", {"device": "GPU"}) and not asked
+    value, why = precision.choose(config.TrainClassifier(precision="auto"))
+    assert value == chosen and not asked
+    assert why == {"compute_capability": ".".join(map(str, min(c or (0, 0) for c in capabilities)))}
 
 
 def test_a_real_try():
