@@ -198,8 +198,8 @@ class LabelLoss(Config):
     label_loss: str = setting(
         "softmax",
         "reading of the squared label loss: softmax scores against tags divided by "
-        "their sum (HCP), or sigmoid scores against 0/1 tags; cross_entropy takes these without "
-        "the square: a class whose scores all went to 0 comes back",
+        "their sum (HCP), or sigmoid scores against 0/1 tags; cross_entropy: sigmoid scores "
+        "by cross-entropy, which has a gradient where a score is sure and wrong (not the paper's)",
         paper="§3.2",
         choices=("softmax", "sigmoid", "cross_entropy"),
     )
@@ -666,7 +666,7 @@ class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss, MergeSteps):
         paper="§4.3.2",
         choices=("predicted", "tags", "ones"),
     )
-    classification_weight: float = setting(1.0, "λ of the squared label loss", low=0)
+    classification_weight: float = setting(1.0, "λ of the label loss", low=0)
     pixel_norm: str = setting(
         "image",
         "J divides by the labelled pixels of each image (the paper) or of the batch (Caffe)",

@@ -365,18 +365,37 @@ def test_a_class_that_the_classifier_does_not_know_is_told(run_copy, common, mon
         return model
 
     monkeypatch.setattr(model_dir, "load", without_the_second)
+    monkeypatch.setattr(pipeline.mine_regions.OwnScores, "_ENOUGH", 1)  # of twelve pictures
     shutil.rmtree(run_copy.root / "step_1/regions")
     pipeline.mine_regions.run(reader(**common)(config.MineRegions), run_copy)
     told = [r.getMessage() for r in caplog.records if "does not know" in r.getMessage()]
     assert [message.split(":")[1] for message in told] == [f" M_1 does not know {names[2]}"]
 
 
-def test_who_knows_nothing_is_not_told_of_every_class():
-    """Scores as frequent as the tags: a training says so, not each of its classes."""
-    scores = pipeline.mine_regions.OwnScores()
-    for labels in ([1], [1], [1, 2], [3]):
-        scores.add(labels, [0.75, 0.25, 0.12])
-    assert list(scores.lost()) == [(3, 0.12, 0.25)]
+@pytest.mark.parametrize(
+    ("reading", "scores", "lost"),
+    [
+        # Of 40 pictures 30 have class 1, of which 20 have class 2 too; 10 have class 3.
+        ("sigmoid", [0.75, 0.5, 0.25], []),  # as frequent as the tags, which a training tells
+        ("sigmoid", [0.38, 0.26, 0.12], [(3, 0.12, 10)]),
+        ("softmax", [0.5, 0.5, 1.0], []),  # all that two tags can have
+        ("softmax", [0.51, 0.12, 0.2], [(2, 0.12, 20)]),
+    ],
+)
+def test_a_lost_class_is_one_of_half_the_score_of_who_knows_nothing(reading, scores, lost):
+    own = pipeline.mine_regions.OwnScores()
+    for labels in [[1]] * 10 + [[1, 2]] * 20 + [[3]] * 10:
+        own.add(labels, scores)
+    assert list(own.lost(reading)) == [(c, pytest.approx(s), n) for c, s, n in lost]
+
+
+def test_nothing_is_said_of_a_class_by_few_pictures():
+    own = pipeline.mine_regions.OwnScores()
+    for labels in [[1]] * 9 + [[2]]:
+        own.add(labels, [0.0, 0.0])
+    assert not list(own.lost("sigmoid"))
+    own.add([1], [0.0, 0.0])
+    assert [c for c, _, _ in own.lost("sigmoid")] == [1]
 
 
 def test_auto_goes_to_the_end(run_copy, common):

@@ -47,7 +47,7 @@ class Classifier(TwoPartNetwork):
         return tf.cast(fc7, tf.float32), logits
 
     def scores(self, logits):
-        """v `[B, C]` of label logits."""
+        """v `[B, C]` of `maps`' label logits."""
         return losses.label_scores(logits, self.config.label_loss)
 
     def class_weights(self):

@@ -13,7 +13,7 @@ from aepsl_tf.models.network import TwoPartNetwork, total
 class Segmenter(TwoPartNetwork):
     """Pixel classifier with, unless --psl=none, a classification branch on the same trunk.
 
-    Objective of an image: J(f, S) + J(f, Ŝ) + λ · squared label loss (§3.2).
+    Objective of an image: J(f, S) + J(f, Ŝ) + λ · label loss (§3.2).
 
     Args:
       config: `config.TrainSegmenter`.

@@ -67,37 +67,43 @@ def run(settings, run_dir, workers=0):
             if run_dir.chief:
                 records.write_family(partial, "regions", family.counts, rows, description=key)
         names = run_dir.classes().all_names()
-        for c, score, share in scores.lost():
+        loss = model.config.label_loss
+        other = "" if loss == "cross_entropy" else ", or with --label_loss=cross_entropy"
+        for c, score, count in scores.lost(loss):
             logging.warning(
-                "%s: M_%d does not know %s: its score of the pictures with that tag is %.2f on "
-                "average, and %.2f of all have it. What is mined of it means little: train longer "
-                "(--classifier_epochs), at another --learning_rate, or with "
-                "--label_loss=cross_entropy", key, step, names[c], score, share,
+                "%s: M_%d does not know %s: its score of the %d pictures with that tag is %.2f on "
+                "average. What is mined of it means little: train longer (--classifier_epochs), at "
+                "another --learning_rate%s", key, step, names[c], count, score, other,
             )  # fmt: skip
 
     run_dir.phase(key, settings, inputs, run_dir.regions(step), work, together=True)
 
 
 class OwnScores:
-    """What a classifier says of the pictures' own tags: of those that this process has mined."""
+    """What a classifier says of the pictures' own tags: of those that this process mines, which a
+    resumed one has fewer of.
+    """
+
+    _ENOUGH = 10  # pictures of a class to say something by
 
     def __init__(self):
-        self._pictures, self._scores = 0, collections.defaultdict(list)
+        self._pictures, self._own = 0, collections.defaultdict(list)
 
     def add(self, labels, scores):
         """Args: labels: class ids of a picture; scores: v `[C]`."""
         self._pictures += 1
         for c in labels:
-            self._scores[c].append(float(scores[c - 1]))
+            self._own[c].append((float(scores[c - 1]), len(labels)))
 
-    def lost(self):
-        """Yields (class id, mean score of the pictures that have it, their share of all) where the
-        score is below half of that share, which who knows nothing of a picture would give.
+    def lost(self, label_loss):
+        """Yields (class id, mean score of the pictures that have it, how many these are) where it
+        is below half of what is best of scores that are the same for all pictures.
         """
-        for c, scores in sorted(self._scores.items()):
-            score, share = sum(scores) / len(scores), len(scores) / self._pictures
-            if score < share / 2:
-                yield c, score, share
+        for c, own in sorted(self._own.items()):
+            score = sum(score for score, _ in own) / len(own)
+            targets = sum(1 / tags if label_loss == "softmax" else 1 for _, tags in own)
+            if len(own) >= self._ENOUGH and score < targets / self._pictures / 2:
+                yield c, score, len(own)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,14 @@ _TABLE = {
             "tf.math.divide_no_nan(labels, tf.reduce_sum(labels, axis=-1, keepdims=True))",
             "labels"),
     },
+    (classifier, "Classifier.objective", "test_equations.test_objective_of_the_classifier"): {
+        "the square whatever the reading": ("self.config.label_loss", '"sigmoid"'),
+        "summed over images": ('/ counts["images"]', ""),
+    },
     (segmenter, "Segmenter.objective", "test_equations.test_objective"): {
+        "the square whatever the reading": (
+            'losses.label_loss(labels, outputs["label_logits"], config.label_loss)',
+            'losses.squared_label_loss(targets, scores)'),
         "λ left out": ("config.classification_weight * ", ""),
         "the label loss left out": ('loss += config.classification_weight * parts["label"]',
                                     "pass"),

@@ -19,6 +19,7 @@ from aepsl_tf.evaluation import metrics
 from aepsl_tf.inference import cells, predictor
 from aepsl_tf.mining import cam, erasing, pseudo_masks, regions
 from aepsl_tf.models import losses
+from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.models.segmenter import Segmenter
 
 CALM = settings(
@@ -115,29 +116,63 @@ def test_label_loss(batch):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
+READINGS = ["softmax", "sigmoid", "cross_entropy"]
+
+
+def scores_of(logits, reading):
+    return equations.softmax(logits) if reading == "softmax" else 1 / (1 + np.exp(-logits))
+
+
+def label_cost(tags, v, reading):
+    """What one image's scores cost; HCP divides tags by their sum."""
+    if reading == "cross_entropy":
+        return equations.cross_entropy(tags, v)
+    return equations.label_loss(tags / max(sum(tags), 1) if reading == "softmax" else tags, v)
+
+
 @on(batches())
 def test_label_loss_of_logits(batch):
-    """The reading decides: softmax or sigmoid scores squared, or sigmoid ones' cross-entropy."""
     logits, tags, _, _ = batch
-    logits = 3 * logits[:, 0, 0, 1:]
-    sigmoid = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    theirs = {
-        "sigmoid": [equations.label_loss(t, v) for t, v in zip(tags, sigmoid, strict=True)],
-        "softmax": [equations.label_loss(t / max(sum(t), 1), v)
-                    for t, v in zip(tags, equations.softmax(logits), strict=True)],
-        "cross_entropy": [equations.cross_entropy(t, v)
-                          for t, v in zip(tags, sigmoid, strict=True)],
-    }  # fmt: skip
-    for reading, expected in theirs.items():
-        ours = losses.label_loss(tags, logits, reading)
-        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
+    logits = 3 * logits[:, 0, 0, 1:].astype(np.float64)
+    for reading in READINGS:
+        theirs = [label_cost(*image, reading)
+                  for image in zip(tags, scores_of(logits, reading), strict=True)]  # fmt: skip
+        ours = losses.label_loss(tags, logits.astype(np.float32), reading)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_objective_of_the_classifier():
+    """The label loss, the mean over the images."""
+    for reading in READINGS:
+        check_classifier(reading)
+
+
+def check_classifier(reading):
+    config = configs.TrainClassifier(
+        backbone="vgg16_small", weights="none", input_size=33, dropout=0.0, label_loss=reading
+    )
+    model = Classifier(config, 3)
+    rng = np.random.default_rng(3)
+    model.fc8.kernel.assign(rng.normal(0, 0.3, model.fc8.kernel.shape))
+    images = rng.uniform(0, 255, [2, 33, 33, 3]).astype(np.float32)
+    tags = np.array([[1, 0, 1], [0, 1, 0]], np.float32)
+    batch = {"labels": tags, "present": np.ones(2, np.float32)}
+    ours = model.objective(model.frozen(images), batch, model.counts(batch))["loss"]
+    v = scores_of(model(images).numpy(), reading)
+    theirs = np.mean([label_cost(*image, reading) for image in zip(tags, v, strict=True)])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4)
 
 
 def test_objective():
-    """J(f, S) + J(f, Ŝ) + λ · the squared label loss, the mean over the images."""
+    """J(f, S) + J(f, Ŝ) + λ · the label loss, the mean over the images."""
+    for reading in READINGS:
+        check_segmenter(reading)
+
+
+def check_segmenter(reading):
     config = configs.TrainSegmenter(
         backbone="vgg16_small", weights="none", input_size=33, dropout=0.0, psl="full",
-        classification_weight=0.5,
+        classification_weight=0.5, label_loss=reading,
     )  # fmt: skip
     model = Segmenter(config, 3)
     model.psl_active.assign(1.0)
@@ -152,13 +187,13 @@ def test_objective():
 
     outputs = model(images)
     f = equations.softmax(outputs["logits"])
-    v = equations.softmax(outputs["label_logits"])
+    v = scores_of(outputs["label_logits"].numpy(), reading)
     theirs = 0.0
     for i, tag in enumerate(tags):
         online = equations.online_mask(f[i], v[i])
         assert len(set(online.ravel())) > 1
         theirs += equations.j(f[i], masks[i], ids(tag)) + equations.j(f[i], online, ids(tag))
-        theirs += 0.5 * equations.label_loss(tag / sum(tag), v[i])
+        theirs += 0.5 * label_cost(tag, v[i], reading)
     np.testing.assert_allclose(ours, theirs / 2, rtol=1e-4)
 
 
