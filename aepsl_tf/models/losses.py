@@ -61,6 +61,11 @@ def label_targets(labels, reading):
     return tf.math.divide_no_nan(labels, tf.reduce_sum(labels, axis=-1, keepdims=True))
 
 
+def target_of_each(tags, reading):
+    """What `label_targets` has for each of the `tags` (a number, not 0) that an image has."""
+    return 1 / tags if reading == "softmax" else 1.0
+
+
 def tag_score(targets, scores):
     """How far the scores of an image's own tags have come: the mean of v_c / target_c, at most 1
     each, over the tags; 1 when a classifier is sure of all of them. From tags alone.

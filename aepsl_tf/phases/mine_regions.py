@@ -99,9 +99,11 @@ class OwnScores:
         """Yields (class id, mean score of the pictures that have it, how many these are) where it
         is below half of what is best of scores that are the same for all pictures.
         """
+        from aepsl_tf.models import losses
+
         for c, own in sorted(self._own.items()):
             score = sum(score for score, _ in own) / len(own)
-            targets = sum(1 / tags if label_loss == "softmax" else 1 for _, tags in own)
+            targets = sum(losses.target_of_each(tags, label_loss) for _, tags in own)
             if len(own) >= self._ENOUGH and score < targets / self._pictures / 2:
                 yield c, score, len(own)
 

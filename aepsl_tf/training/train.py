@@ -9,7 +9,7 @@ from aepsl_tf.config import ONE_CLASS
 from aepsl_tf.data import datasets, order, records
 from aepsl_tf.data.feature_cache import FeatureCache
 from aepsl_tf.errors import InputError
-from aepsl_tf.models import model_dir
+from aepsl_tf.models import losses, model_dir
 from aepsl_tf.training import loop, solver, strategies, summaries
 
 _FLAT = 0.05
@@ -101,7 +101,7 @@ def constant_loss(tags, num_classes, reading):
     """
     images, sums, squares = 0, np.zeros(num_classes), np.zeros(num_classes)
     for own in tags:
-        target = 1 / len(own) if own and reading == "softmax" else 1
+        target = losses.target_of_each(len(own), reading) if own else 0.0
         classes = np.array(own, int) - 1
         sums[classes] += target
         squares[classes] += target**2
