@@ -17,6 +17,7 @@ from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import verdict
 from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.inference import panels
+from aepsl_tf.mining import regions
 from aepsl_tf.models import model_dir
 from aepsl_tf.pipeline import Pipeline
 from aepsl_tf.run_dir import RunDir
@@ -183,7 +184,8 @@ def test_over_erased_is_what_saliency_calls_background(run_copy, read):
         rows["saliency"].append({"image/id": id_, "saliency/png": encoding.grey_png(salient)})
         for step, region in ((1, one), (2, two)):
             rows[step].append({"image/id": id_, "image/labels": [1],
-                               "regions/pngs": [encoding.grey_png(region)]})  # fmt: skip
+                               "regions/pngs": [encoding.grey_png(region)],
+                               "regions/scores": [1000]})  # fmt: skip
     for name, of_all in rows.items():
         family = "regions" if name != "saliency" else name
         folder = run_copy.regions(name) if name != "saliency" else run_copy.family("train", name)
@@ -365,37 +367,12 @@ def test_a_class_that_the_classifier_does_not_know_is_told(run_copy, common, mon
         return model
 
     monkeypatch.setattr(model_dir, "load", without_the_second)
-    monkeypatch.setattr(pipeline.mine_regions.OwnScores, "_ENOUGH", 1)  # of twelve pictures
+    monkeypatch.setattr(regions, "_ENOUGH", 1)  # of twelve pictures
     shutil.rmtree(run_copy.root / "step_1/regions")
     pipeline.mine_regions.run(reader(**common)(config.MineRegions), run_copy)
     told = [r.getMessage() for r in caplog.records if "does not know" in r.getMessage()]
     assert [message.split(":")[1] for message in told] == [f" M_1 does not know {names[2]}"]
-
-
-@pytest.mark.parametrize(
-    ("reading", "scores", "lost"),
-    [
-        # Of 40 pictures 30 have class 1, of which 20 have class 2 too; 10 have class 3.
-        ("sigmoid", [0.75, 0.5, 0.25], []),  # as frequent as the tags, which a training tells
-        ("sigmoid", [0.38, 0.26, 0.12], [(3, 0.12, 10)]),
-        ("softmax", [0.5, 0.5, 1.0], []),  # all that two tags can have
-        ("softmax", [0.51, 0.12, 0.2], [(2, 0.12, 20)]),
-    ],
-)
-def test_a_lost_class_is_one_of_half_the_score_of_who_knows_nothing(reading, scores, lost):
-    own = pipeline.mine_regions.OwnScores()
-    for labels in [[1]] * 10 + [[1, 2]] * 20 + [[3]] * 10:
-        own.add(labels, scores)
-    assert list(own.lost(reading)) == [(c, pytest.approx(s), n) for c, s, n in lost]
-
-
-def test_nothing_is_said_of_a_class_by_few_pictures():
-    own = pipeline.mine_regions.OwnScores()
-    for labels in [[1]] * 9 + [[2]]:
-        own.add(labels, [0.0, 0.0])
-    assert not list(own.lost("sigmoid"))
-    own.add([1], [0.0, 0.0])
-    assert [c for c, _, _ in own.lost("sigmoid")] == [1]
+    assert run_copy.entry("mine_regions/step_1")["facts"] == {"lost": [names[2]]}
 
 
 def test_auto_goes_to_the_end(run_copy, common):

@@ -36,10 +36,17 @@ SCHEMAS = {
     "erased": _IMAGE | {"erased/png": "bytes"},  # 1-bit PNG: the union of F_1…F_{t−1}
     "ground_truth": {"image/id": "text", "mask/png": "bytes"},
     "saliency": {"image/id": "text", "saliency/png": "bytes"},  # 8-bit PNG, 255 = most salient
-    "regions": {"image/id": "text", "image/labels": "ints", "regions/pngs": "bytes_list"},
+    "regions": {
+        "image/id": "text",
+        "image/labels": "ints",
+        "regions/pngs": "bytes_list",
+        "regions/scores": "ints",  # v of each label by M_t, in thousandths
+    },
     "masks": {"image/id": "text", "mask/png": "bytes"},  # class ids, 255 = ignored
 }
 """Family → field → kind."""
+_LATER = {"regions/scores"}
+"""Fields that older runs' records lack; they read as empty lists."""
 _INFO = {"family": str, "counts": [int], "facts": (None, {str: object})}
 
 
@@ -80,7 +87,7 @@ def decode(family, record):
 
 def _decoded(family, record):
     features = tfrecord.Example.FromString(record).features.feature
-    if features.keys() != SCHEMAS[family].keys():  # another family's record
+    if features.keys() | _LATER != SCHEMAS[family].keys() | _LATER:  # another family's record
         raise tfrecord.DamagedError(
             f"no record of {family}, but of {', '.join(sorted(features))[:200] or 'nothing'}"
         )

@@ -27,6 +27,7 @@ def of_run(manifest, results, masks, segmenters, chosen, evaluations):
         "mask_miou_void_wrong": {k: v["miou_void_wrong"] for k, v in of_masks.items()},
         "mask_labelled_share": {k: v["labelled_share"] for k, v in of_masks.items()},
         "classifier_loss": {step: trained[step]["last_epoch"]["loss"] for step in steps},
+        "lost": {step: names for step in steps if (names := _lost(manifest, step))},
         "agreement": {k: found for k, found in facts.items() if found},
         "model_miou": {k: v["miou"] for name in evaluations for k, v in results(name).items()},
         "object_share": {
@@ -42,3 +43,9 @@ def of_run(manifest, results, masks, segmenters, chosen, evaluations):
         },
         "seconds": {k: v["seconds"] for k, v in manifest.items()},
     }
+
+
+def _lost(manifest, step):
+    """Names of the classes that a step's classifier does not know; older runs do not tell."""
+    facts = manifest.get(f"mine_regions/{step}", {}).get("facts")
+    return (facts or {}).get("lost", [])

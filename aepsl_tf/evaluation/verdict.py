@@ -10,7 +10,8 @@ NAMES = {"no_psl": "No PSL", "psl": "PSL", "psl_plus_plus": "PSL++",
 
 def sentences(summary):
     """The sentences that close a run, from the numbers of `summary.of_run` alone."""
-    return [*_agreement(summary["agreement"]), *_masks(_counted(summary["mask_miou_void_wrong"])),
+    return [*_lost(summary["lost"]), *_agreement(summary["agreement"]),
+            *_masks(_counted(summary["mask_miou_void_wrong"])),
             *_segmenters(_counted(summary["model_miou"])),
             *_online_masks(summary["psl_start"]), *_objects(summary["object_share"]),
             *_lengths(summary["still_falling"])]  # fmt: skip
@@ -23,6 +24,8 @@ def of_phases(summary):
         f"train_classifier/{step}": [f"loss {loss:.3f}", *_falls(falling[step])]
         for step, loss in summary["classifier_loss"].items()
     }
+    for step, names in summary["lost"].items():
+        said[f"mine_regions/{step}"] = [f"M_{step[5:]} does not know {', '.join(names)}"]
     for step, found in summary["agreement"].items():
         said[f"choose_threshold/{step}"] = [
             f"δ {found['threshold']:g}: regions meet the salient area with an IoU of "
@@ -66,6 +69,12 @@ def _falls(falling):
 
 def _counted(miou):  # None where nothing was
     return {name: value for name, value in miou.items() if value is not None}
+
+
+def _lost(steps):
+    for step, names in steps.items():
+        yield (f"M_{step[5:]} does not know {', '.join(names)}: what is mined of it means little. "
+               "Tags alone say so.")  # fmt: skip
 
 
 def _agreement(steps):

@@ -1,4 +1,6 @@
-"""Mined regions as they lie on disk, merged over erase steps."""
+"""Mined regions as they lie on disk, merged over erase steps; what their classifier knows."""
+
+import collections
 
 import numpy as np
 
@@ -22,3 +24,32 @@ def merged(run_dir, steps, shard=None):
     """Yields (image id, labels `[L]`, their `union`) in split order."""
     for rows in records.read_rows(families(run_dir, steps), shard):
         yield rows[0]["image/id"], rows[0]["image/labels"], union(rows)
+
+
+_ENOUGH = 10  # images of a class to say something by
+
+
+def lost(rows, label_loss):
+    """Classes that a classifier does not know, by its scores of the images that have them: those
+    whose mean is below half of what is best of scores that are the same for every image.
+
+    Args:
+      rows: of a family of regions.
+      label_loss: the classifier's.
+
+    Returns:
+      {class id: mean score}; nothing of a class of fewer than ten images.
+    """
+    from aepsl_tf.models import losses
+
+    images, own = 0, collections.defaultdict(list)
+    for row in rows:
+        images += 1
+        labels = row["image/labels"]
+        for c, score in zip(labels, row["regions/scores"], strict=False):  # older ones have none
+            own[c].append((score / 1000, losses.target_of_each(len(labels), label_loss)))
+    means = {c: np.mean(of_class, axis=0) for c, of_class in sorted(own.items())}
+    return {
+        c: float(score) for c, (score, target) in means.items()
+        if len(own[c]) >= _ENOUGH and score < target * len(own[c]) / images / 2
+    }  # fmt: skip

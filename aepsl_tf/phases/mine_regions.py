@@ -3,8 +3,6 @@
 python -m aepsl_tf.phases.mine_regions --run_dir=RUN --step=1 --threshold=0.2
 """
 
-import collections
-
 from absl import logging
 
 from aepsl_tf import config, config_flags
@@ -29,7 +27,7 @@ def run(settings, run_dir, workers=0):
     def work(partial):
         from aepsl_tf.data import datasets
         from aepsl_tf.inference.over_split import Reader, over_split
-        from aepsl_tf.mining import heatmaps
+        from aepsl_tf.mining import heatmaps, regions
         from aepsl_tf.models import model_dir
         from aepsl_tf.training import strategies
 
@@ -38,7 +36,6 @@ def run(settings, run_dir, workers=0):
         family, fill = datasets.open_training_split(run_dir, split, step)
         model = model_dir.load(run_dir.classifier(step))
         reader = Reader(model, heatmaps.cells(model), settings.pixel_limit)
-        scores = OwnScores()
 
         def concluded():
             return not partial.exists()
@@ -47,14 +44,15 @@ def run(settings, run_dir, workers=0):
 
             def rows(shard):
                 for row, picture, outputs in read(shard):
-                    scores.add(row["image/labels"], outputs["scores"])
+                    labels, v = row["image/labels"], outputs["scores"]
                     maps = heatmaps.at_size(
-                        outputs["heatmaps"], row["image/labels"], picture.shape[:2], model.config
+                        outputs["heatmaps"], labels, picture.shape[:2], model.config
                     )
                     yield {
                         "image/id": row["image/id"],
-                        "image/labels": row["image/labels"],
+                        "image/labels": labels,
                         "regions/pngs": [region(row, heatmap) for heatmap in maps],
+                        "regions/scores": [round(1000 * float(v[c - 1])) for c in labels],
                     }
 
             def region(row, heatmap):
@@ -64,48 +62,21 @@ def run(settings, run_dir, workers=0):
 
             if count > 1:
                 records.help_write_family(partial, "regions", family.counts, rows, worker, count)
-            if run_dir.chief:
-                records.write_family(partial, "regions", family.counts, rows, description=key)
-        names = run_dir.classes().all_names()
-        loss = model.config.label_loss
-        other = "" if loss == "cross_entropy" else ", or with --label_loss=cross_entropy"
-        for c, score, count in scores.lost(loss):
+            if not run_dir.chief:
+                return None
+            records.write_family(partial, "regions", family.counts, rows, description=key)
+        names, loss = run_dir.classes().all_names(), model.config.label_loss
+        lost = regions.lost(records.Family(partial).read(), loss)
+        for c, score in lost.items():
+            other = "" if loss == "cross_entropy" else ", or with --label_loss=cross_entropy"
             logging.warning(
-                "%s: M_%d does not know %s: its score of the %d pictures with that tag is %.2f on "
+                "%s: M_%d does not know %s: its score of the pictures with that tag is %.2f on "
                 "average. What is mined of it means little: train longer (--classifier_epochs), at "
-                "another --learning_rate%s", key, step, names[c], count, score, other,
+                "another --learning_rate%s", key, step, names[c], score, other,
             )  # fmt: skip
+        return {"lost": [names[c] for c in lost]}
 
     run_dir.phase(key, settings, inputs, run_dir.regions(step), work, together=True)
-
-
-class OwnScores:
-    """What a classifier says of the pictures' own tags: of those that this process mines, which a
-    resumed one has fewer of.
-    """
-
-    _ENOUGH = 10  # pictures of a class to say something by
-
-    def __init__(self):
-        self._pictures, self._own = 0, collections.defaultdict(list)
-
-    def add(self, labels, scores):
-        """Args: labels: class ids of a picture; scores: v `[C]`."""
-        self._pictures += 1
-        for c in labels:
-            self._own[c].append((float(scores[c - 1]), len(labels)))
-
-    def lost(self, label_loss):
-        """Yields (class id, mean score of the pictures that have it, how many these are) where it
-        is below half of what is best of scores that are the same for all pictures.
-        """
-        from aepsl_tf.models import losses
-
-        for c, own in sorted(self._own.items()):
-            score = sum(score for score, _ in own) / len(own)
-            targets = sum(losses.target_of_each(tags, label_loss) for _, tags in own)
-            if len(own) >= self._ENOUGH and score < targets / self._pictures / 2:
-                yield c, score, len(own)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,18 @@ def test_round_trip(family, number):
     assert records.decode(family, encoded) == values
 
 
+def test_a_record_of_before_the_scores_is_read_without(monkeypatch):
+    values = row("regions", 3)
+    before = {k: v for k, v in values.items() if k != "regions/scores"}
+    schema = {k: records.SCHEMAS["regions"][k] for k in before}
+    with monkeypatch.context() as older:
+        older.setitem(records.SCHEMAS, "regions", schema)
+        encoded = records.encode("regions", before)
+    assert records.decode("regions", encoded) == before | {"regions/scores": []}
+    with pytest.raises(tfrecord.DamagedError, match="no record of masks, but of image/id"):
+        records.decode("masks", encoded)
+
+
 def test_encoding_is_deterministic_whatever_the_order():
     values = row("images", 3)
     turned = dict(reversed(values.items()))

@@ -7,6 +7,7 @@ from aepsl_tf.evaluation import verdict
 GOOD = {
     "agreement": {},
     "classifier_loss": {},
+    "lost": {},
     "mask_miou_void_wrong": {"step_1": 0.355, "step_2": 0.584, "step_3": 0.628, "step_4": 0.618},
     "model_miou": {"no_psl": 0.649, "no_psl_crf": 0.725, "psl": 0.693, "psl_plus_plus": 0.73},
     "object_share": {"psl": (0.2, 0.25), "psl_plus_plus": (0.21, 0.25)},
@@ -44,6 +45,7 @@ def test_a_run_that_went_well():
             "Regions and salient area: IoU 0.410 (step 1, δ 0.3), 0.380 (step 2, δ 0.55); the last "
             "one took them further apart.",
         ),
+        ({"lost": {"step_2": ["horse", "cow"]}}, "M_2 does not know horse, cow: what is mined"),
         ({"object_share": {"psl": (0.1, 0.25)}}, "the truth 25%; it misses most of them."),
     ],
 )
@@ -100,6 +102,7 @@ def test_a_run_without_truth_or_segmenters_says_nothing():
 def test_each_phase_has_its_words():
     summary = GOOD | {
         "classifier_loss": {"step_1": 0.01},
+        "lost": {"step_1": ["horse"]},
         "agreement": {"step_1": {"agreement": 0.41, "threshold": 0.3}},
         "mask_miou_void_wrong": {"step_1": 0.355, "step_2": 0.681, "step_3": 0.677},
         "psl_start": {"psl": 18, "psl_plus_plus": None},
@@ -107,6 +110,7 @@ def test_each_phase_has_its_words():
     }
     assert verdict.of_phases(summary) == {
         "train_classifier/step_1": "loss 0.010; the loss still falls",
+        "mine_regions/step_1": "M_1 does not know horse",
         "choose_threshold/step_1": "δ 0.3: regions meet the salient area with an IoU of 0.410",
         "make_masks/steps_1_to_1": "masks at 0.355",
         "make_masks/steps_1_to_2": "masks rise from 0.355 to 0.681",

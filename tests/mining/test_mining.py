@@ -141,7 +141,8 @@ def test_merged_regions_are_the_union_and_only_grow(tmp_path):
         directory.mkdir()
         rows = [
             {"image/id": f"i{i}", "image/labels": [2, 4],
-             "regions/pngs": [encoding.grey_png(r) for r in mined[step, i]]}
+             "regions/pngs": [encoding.grey_png(r) for r in mined[step, i]],
+             "regions/scores": [700, 300]}
             for i in range(2)
         ]  # fmt: skip
         records.write_family(directory, "regions", [1, 1], lambda s, rows=rows: [rows[s]])
@@ -155,3 +156,32 @@ def test_merged_regions_are_the_union_and_only_grow(tmp_path):
         assert not (previous & ~union).any()
         previous = union
     assert next(regions.merged(run, 3, shard=1))[0] == "i1"
+
+
+def _scored(tags_and_counts, scores):
+    return [
+        {"image/labels": tags, "regions/scores": [round(1000 * scores[c - 1]) for c in tags]}
+        for tags, count in tags_and_counts
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reading", "scores", "lost"),
+    [
+        # Of 40 images 30 have class 1, of which 20 have class 2 too; 10 have class 3.
+        ("sigmoid", [0.75, 0.5, 0.25], {}),  # as frequent as the tags, which a training tells
+        ("sigmoid", [0.38, 0.26, 0.12], {3: 0.12}),
+        ("softmax", [0.5, 0.5, 1.0], {}),  # all that two tags can have
+        ("softmax", [0.51, 0.12, 0.2], {2: 0.12}),
+    ],
+)
+def test_a_lost_class_has_half_the_score_of_who_knows_nothing(reading, scores, lost):
+    rows = _scored([([1], 10), ([1, 2], 20), ([3], 10)], scores)
+    assert regions.lost(iter(rows), reading) == pytest.approx(lost)
+
+
+def test_nothing_is_said_of_a_class_by_few_images():
+    assert regions.lost(_scored([([1], 9), ([2], 1)], [0.0, 0.0]), "sigmoid") == {}
+    assert regions.lost(_scored([([1], 10), ([2], 1)], [0.0, 0.0]), "sigmoid") == {1: 0.0}
+    assert regions.lost([], "sigmoid") == {}
