@@ -210,7 +210,7 @@ READY = 0.8
 
 ONE_CLASS = (
     "--label_loss=softmax learns nothing of a single class: its score is always 1; give "
-    "--label_loss=sigmoid"
+    "--label_loss=sigmoid or cross_entropy"
 )
 """What is said of softmax scores where there is a single class."""
 

@@ -294,7 +294,8 @@ class Pipeline:
                     if untagged:
                         raise InputError(
                             f"{self.settings.train_split}: {len(untagged)} pictures have no tag: "
-                            "--label_loss=softmax cannot learn from them; give --label_loss=sigmoid"
+                            "--label_loss=softmax cannot learn from them; give "
+                            "--label_loss=sigmoid or cross_entropy"
                         )
 
     def run(self):

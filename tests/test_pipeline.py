@@ -1,6 +1,7 @@
 """The whole method at a toy's size: its results, its reruns, and its phases one by one."""
 
 import ast
+import dataclasses
 import functools
 import json
 import pathlib
@@ -20,6 +21,7 @@ from aepsl_tf.inference import panels
 from aepsl_tf.mining import regions
 from aepsl_tf.models import model_dir
 from aepsl_tf.pipeline import Pipeline
+from aepsl_tf.report import page
 from aepsl_tf.run_dir import RunDir
 
 
@@ -355,12 +357,16 @@ def test_auto_chooses_without_ground_truth_what_agrees_best(run_copy, common):
     assert run_copy.entry("mine_regions/step_1")["digest"] == found
 
 
-def test_a_class_that_the_classifier_does_not_know_is_told(run_copy, common, monkeypatch, caplog):
+@pytest.mark.parametrize("loss", ["sigmoid", "cross_entropy"])
+def test_a_class_that_the_classifier_does_not_know_is_told(
+    run_copy, common, monkeypatch, caplog, loss
+):
     """Its scores all went to 0; the others' are 1."""
     load, names = model_dir.load, run_copy.classes().all_names()
 
     def without_the_second(path):
         model = load(path)
+        model.config = dataclasses.replace(model.config, label_loss=loss)
         bias = np.full(model.num_classes, 60.0)
         bias[1] = -60
         model.fc8.bias.assign(bias)
@@ -370,9 +376,12 @@ def test_a_class_that_the_classifier_does_not_know_is_told(run_copy, common, mon
     monkeypatch.setattr(regions, "_ENOUGH", 1)  # of twelve pictures
     shutil.rmtree(run_copy.root / "step_1/regions")
     pipeline.mine_regions.run(reader(**common)(config.MineRegions), run_copy)
-    told = [r.getMessage() for r in caplog.records if "does not know" in r.getMessage()]
-    assert [message.split(":")[1] for message in told] == [f" M_1 does not know {names[2]}"]
+    [told] = [r.getMessage() for r in caplog.records if "does not know" in r.getMessage()]
+    assert f"M_1 does not know {names[2]}: its score of the pictures with that tag is 0.00" in told
+    assert ("--label_loss=cross_entropy" in told) == (loss != "cross_entropy")
     assert run_copy.entry("mine_regions/step_1")["facts"] == {"lost": [names[2]]}
+    shown = page.of_run(run_copy)
+    assert shown["sentences"][0].startswith(f"M_1 does not know {names[2]}:")
 
 
 def test_auto_goes_to_the_end(run_copy, common):

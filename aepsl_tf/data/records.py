@@ -87,7 +87,8 @@ def decode(family, record):
 
 def _decoded(family, record):
     features = tfrecord.Example.FromString(record).features.feature
-    if features.keys() | _LATER != SCHEMAS[family].keys() | _LATER:  # another family's record
+    schema = SCHEMAS[family].keys()
+    if not schema - _LATER <= set(features) <= schema:  # another family's record
         raise tfrecord.DamagedError(
             f"no record of {family}, but of {', '.join(sorted(features))[:200] or 'nothing'}"
         )

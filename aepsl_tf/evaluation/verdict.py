@@ -73,8 +73,9 @@ def _counted(miou):  # None where nothing was
 
 def _lost(steps):
     for step, names in steps.items():
-        yield (f"M_{step[5:]} does not know {', '.join(names)}: what is mined of it means little. "
-               "Tags alone say so.")  # fmt: skip
+        of = "it" if len(names) == 1 else "them"
+        yield (f"M_{step[5:]} does not know {', '.join(names)}: what is mined of {of} means "
+               "little. Tags alone say so.")  # fmt: skip
 
 
 def _agreement(steps):

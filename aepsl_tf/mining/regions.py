@@ -34,22 +34,27 @@ def lost(rows, label_loss):
     whose mean is below half of what is best of scores that are the same for every image.
 
     Args:
-      rows: of a family of regions.
+      rows: of a family of regions; those that older versions wrote, without scores, do not count.
       label_loss: the classifier's.
 
     Returns:
-      {class id: mean score}; nothing of a class of fewer than ten images.
+      {class id: (mean score, the best one that knows nothing of an image)}; nothing of a class of
+      fewer than ten images.
     """
     from aepsl_tf.models import losses
 
     images, own = 0, collections.defaultdict(list)
     for row in rows:
+        labels, scores = row["image/labels"], row["regions/scores"]
+        if labels and not scores:
+            continue
         images += 1
-        labels = row["image/labels"]
-        for c, score in zip(labels, row["regions/scores"], strict=False):  # older ones have none
+        for c, score in zip(labels, scores, strict=True):
             own[c].append((score / 1000, losses.target_of_each(len(labels), label_loss)))
-    means = {c: np.mean(of_class, axis=0) for c, of_class in sorted(own.items())}
-    return {
-        c: float(score) for c, (score, target) in means.items()
-        if len(own[c]) >= _ENOUGH and score < target * len(own[c]) / images / 2
-    }  # fmt: skip
+    found = {}
+    for c, of_class in sorted(own.items()):
+        score, target = np.mean(of_class, axis=0)
+        blind = target * len(of_class) / images
+        if len(of_class) >= _ENOUGH and score < blind / 2:
+            found[c] = float(score), float(blind)
+    return found

@@ -3,6 +3,7 @@
 python -m aepsl_tf.phases.mine_regions --run_dir=RUN --step=1 --threshold=0.2
 """
 
+import numpy as np
 from absl import logging
 
 from aepsl_tf import config, config_flags
@@ -52,8 +53,11 @@ def run(settings, run_dir, workers=0):
                         "image/id": row["image/id"],
                         "image/labels": labels,
                         "regions/pngs": [region(row, heatmap) for heatmap in maps],
-                        "regions/scores": [round(1000 * float(v[c - 1])) for c in labels],
+                        "regions/scores": [thousandths(v[c - 1]) for c in labels],
                     }
+
+            def thousandths(score):
+                return round(1000 * float(np.nan_to_num(score)))  # NaN where float16 overflowed
 
             def region(row, heatmap):
                 found = erasing.discriminative_region(heatmap, threshold, settings.threshold_rule)
@@ -67,12 +71,14 @@ def run(settings, run_dir, workers=0):
             records.write_family(partial, "regions", family.counts, rows, description=key)
         names, loss = run_dir.classes().all_names(), model.config.label_loss
         lost = regions.lost(records.Family(partial).read(), loss)
-        for c, score in lost.items():
-            other = "" if loss == "cross_entropy" else ", or with --label_loss=cross_entropy"
+        advice = ["train longer (--classifier_epochs)", "at another --learning_rate"]
+        advice += ["with --label_loss=cross_entropy"] * (loss != "cross_entropy")
+        advice += ["mine fewer steps, if little of it is left"] * (step > 1)
+        for c, (score, blind) in lost.items():
             logging.warning(
                 "%s: M_%d does not know %s: its score of the pictures with that tag is %.2f on "
-                "average. What is mined of it means little: train longer (--classifier_epochs), at "
-                "another --learning_rate%s", key, step, names[c], score, other,
+                "average, where one that sees nothing has %.2f. What is mined of it means little: "
+                "%s", key, step, names[c], score, blind, ", or ".join(advice),
             )  # fmt: skip
         return {"lost": [names[c] for c in lost]}
 

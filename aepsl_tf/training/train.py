@@ -150,5 +150,5 @@ def _refuse_untagged(ids, family, run_dir, config):
     if config.label_loss == "softmax":
         raise InputError(
             f"{told}: --label_loss={config.label_loss} cannot learn from them; give "
-            "--label_loss=sigmoid, or write them with --untagged=drop"
+            "--label_loss=sigmoid or cross_entropy, or write them with --untagged=drop"
         )

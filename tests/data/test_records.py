@@ -47,6 +47,11 @@ def test_a_record_of_before_the_scores_is_read_without(monkeypatch):
         older.setitem(records.SCHEMAS, "regions", schema)
         encoded = records.encode("regions", before)
     assert records.decode("regions", encoded) == before | {"regions/scores": []}
+    with monkeypatch.context() as other:  # the later field alone does not make it another's
+        other.setitem(
+            records.SCHEMAS, "masks", records.SCHEMAS["masks"] | {"regions/scores": "ints"}
+        )
+        encoded = records.encode("masks", row("masks"))
     with pytest.raises(tfrecord.DamagedError, match="no record of masks, but of image/id"):
         records.decode("masks", encoded)
 

@@ -45,7 +45,11 @@ def test_a_run_that_went_well():
             "Regions and salient area: IoU 0.410 (step 1, δ 0.3), 0.380 (step 2, δ 0.55); the last "
             "one took them further apart.",
         ),
-        ({"lost": {"step_2": ["horse", "cow"]}}, "M_2 does not know horse, cow: what is mined"),
+        (
+            {"lost": {"step_2": ["horse", "cow"]}},
+            "M_2 does not know horse, cow: what is mined of them means little.",
+        ),
+        ({"lost": {"step_1": ["horse"]}}, "M_1 does not know horse: what is mined of it means"),
         ({"object_share": {"psl": (0.1, 0.25)}}, "the truth 25%; it misses most of them."),
     ],
 )

@@ -247,9 +247,18 @@ def assert_near(ones, others, near):
         assert np.linalg.norm(one - other) < near * np.linalg.norm(other)
 
 
+def has_avx512():
+    """Whether oneDNN computes in bfloat16 here; what does else rounds sums as well."""
+    try:
+        return "avx512f" in pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True
+
+
 # Measured: float32 up to 1.1e-6, bfloat16's convolutions .0024 to .0029 (its inputs, kernel and
 # output are each rounded by .0017 in the mean), pools up to .004. What Keras does in bfloat16 shows
-# in gradients of biases of dilated layers, .047 here and .23 to .7 on another machine.
+# in gradients of biases of dilated layers, .047 here and .23 to .7 on another machine. Without
+# AVX-512 gradients by TensorFlow's own convolutions are .010 to .030 off, and auto is float32.
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_real_convolutions_are_keras_s_in_float32(name):
     """Forward and every gradient, in each precision and by each way to the kernel's."""
@@ -262,7 +271,7 @@ def test_real_convolutions_are_keras_s_in_float32(name):
     truth = both_ways(plain, x, weigh)
     ways = ["library", "taps"] if shape[-1] >= backbones._MANY else ["library"]
     for (dtype, near), way in itertools.product(
-        [("float32", 5e-6), ("mixed_bfloat16", 0.005)], ways
+        [("float32", 5e-6), ("mixed_bfloat16", 0.005 if has_avx512() else 0.04)], ways
     ):
         layer = real_layers(precision=dtype, kernel_gradients=way)[name]
         layer.activation = keras.activations.linear  # a ReLU switched by rounding is no fault

@@ -84,7 +84,10 @@ _TABLE = {
             "labels"),
     },
     (classifier, "Classifier.objective", "test_equations.test_objective_of_the_classifier"): {
-        "the square whatever the reading": ("self.config.label_loss", '"sigmoid"'),
+        "the square whatever the reading": (
+            'losses.label_loss(batch["labels"], logits, self.config.label_loss)',
+            'losses.squared_label_loss(losses.label_targets(batch["labels"], '
+            'self.config.label_loss), self.scores(logits))'),
         "summed over images": ('/ counts["images"]', ""),
     },
     (segmenter, "Segmenter.objective", "test_equations.test_objective"): {
