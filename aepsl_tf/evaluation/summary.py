@@ -47,5 +47,4 @@ def of_run(manifest, results, masks, segmenters, chosen, evaluations):
 
 def _lost(manifest, step):
     """Names of the classes that a step's classifier does not know; older runs do not tell."""
-    facts = manifest.get(f"mine_regions/{step}", {}).get("facts")
-    return (facts or {}).get("lost", [])
+    return manifest.get(f"mine_regions/{step}", {}).get("facts", {}).get("lost", [])

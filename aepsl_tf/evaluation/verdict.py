@@ -25,7 +25,7 @@ def of_phases(summary):
         for step, loss in summary["classifier_loss"].items()
     }
     for step, names in summary["lost"].items():
-        said[f"mine_regions/{step}"] = [f"M_{step[5:]} does not know {', '.join(names)}"]
+        said[f"mine_regions/{step}"] = [_unknown(step, names)]
     for step, found in summary["agreement"].items():
         said[f"choose_threshold/{step}"] = [
             f"δ {found['threshold']:g}: regions meet the salient area with an IoU of "
@@ -71,11 +71,14 @@ def _counted(miou):  # None where nothing was
     return {name: value for name, value in miou.items() if value is not None}
 
 
+def _unknown(step, names):
+    return f"M_{step[5:]} does not know {', '.join(names)}"
+
+
 def _lost(steps):
     for step, names in steps.items():
         of = "it" if len(names) == 1 else "them"
-        yield (f"M_{step[5:]} does not know {', '.join(names)}: what is mined of {of} means "
-               "little. Tags alone say so.")  # fmt: skip
+        yield f"{_unknown(step, names)}: what is mined of {of} means little. Tags alone say so."
 
 
 def _agreement(steps):
