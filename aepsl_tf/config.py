@@ -325,8 +325,9 @@ class WriteVoc(Devkit, MaxPixels):
     )
     masks_dir: str = setting(
         "",
-        "folder of masks ID.png; a devkit's default: VOC_ROOT/SegmentationClass. A name that is "
-        "not there is looked for in VOC_ROOT",
+        "folder of masks ID.png; a devkit's default: VOC_ROOT/SegmentationClass or, where that has "
+        "not all of the split's, SegmentationClassAug. A name that is not there is looked for in "
+        "VOC_ROOT",
         content=("",),
     )
     val_share: float = setting(

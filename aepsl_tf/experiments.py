@@ -25,6 +25,7 @@ from aepsl_tf.evaluation import metrics, tables
 from aepsl_tf.files import alone, write_atomic
 
 _FOLDER = config_flags.SHIPPED / "experiments"
+_NAMED = ("run_dir", "share", "seed")  # flags of a run that the runner gives itself
 
 
 def experiments(only):
@@ -50,10 +51,10 @@ def described(path):
 
 def _given():
     """This command line's flags, but the runner's own, as lines of a flagfile."""
-    own = {*(f for f in config.Experiments.__dataclass_fields__), "run_dir", "share", "seed"}
+    own = {*config.Experiments.__dataclass_fields__, *_NAMED, "restart", "dry_run"}
     known = {name for cls in config_flags.config_classes() for name in cls.defaults()}
     known |= {f"{p}{name}" for p in ("classifier_", "segmenter_") for name in known}
-    known |= {"workers", "runner", "beam_args", "restart"}
+    known |= {"workers", "runner", "beam_args", "verify"}
     return [
         flags.FLAGS[name].serialize()
         for name in sorted(known - own)
@@ -68,21 +69,24 @@ def run_all(settings, found):
       The names of those that failed; each has said why.
     """
     runs = pathlib.Path(settings.runs)
+    if flags.FLAGS["dry_run"].value:  # which writes nothing
+        return _run_all(settings, found, runs, [*_given(), "--dry_run"])
     runs.mkdir(parents=True, exist_ok=True)
     with alone(runs / ".lock", f"other experiments are running in {runs}: wait for them"):
-        return _run_all(settings, found, runs)
+        base = runs / "base.flags"
+        write_atomic(base, "".join(f"{line}\n" for line in _given()))
+        again = ["--restart"] if flags.FLAGS["restart"].value else []
+        return _run_all(settings, found, runs, [f"--flagfile={base}", *again])
 
 
-def _run_all(settings, found, runs):
+def _run_all(settings, found, runs, given):
     failed = []
-    base = runs / "base.flags"
-    write_atomic(base, "".join(f"{line}\n" for line in _given()))
     todo = [(seed, name) for seed in range(settings.seeds) for name in found]
     for number, (seed, name) in enumerate(todo, start=1):
         folder = runs / f"{name}.seed_{seed}"
         command = [
-            sys.executable, "-m", "aepsl_tf.pipeline", f"--flagfile={base}",
-            f"--flagfile={found[name]}", f"--seed={seed}", f"--run_dir={folder}", f"--share={runs}",
+            sys.executable, "-m", "aepsl_tf.pipeline", *given, f"--flagfile={found[name]}",
+            f"--seed={seed}", f"--run_dir={folder}", f"--share={runs}",
         ]  # fmt: skip
         logging.info("experiment %d of %d: %s", number, len(todo), shlex.join(command[1:]))
         if subprocess.run(command, check=False).returncode:
@@ -131,18 +135,27 @@ def _table(columns, rows):
 
 
 def _paper(row, classes):
-    """The paper's mIoU over some classes, and each class's IoU, as shares; {} without a row."""
+    """The paper's IoU of each of some classes, as shares; {} without a row, and where the paper
+    does not have them all: what is not of its classes has nothing beside it.
+    """
     if row is None:
         return {}
     with open(_FOLDER / "paper.csv") as file:
         rows = {line.pop("row"): line for line in csv.DictReader(file)}
-    return {name: float(rows[row][name]) / 100 for name in classes if name in rows[row]}
+    if not rows[row].keys() >= set(classes):
+        return {}
+    return {name: float(rows[row][name]) / 100 for name in classes}
+
+
+def _every(dictionaries):
+    """The keys of any of them, in their order; auto may have mined more steps with one seed."""
+    return list(dict.fromkeys(key for one in dictionaries for key in one))
 
 
 def _masks_table(measured):
     rows = []
     for name, runs in measured.items():
-        for step in runs[0]["masks"]:
+        for step in _every(run["masks"] for run in runs):
             of_step = [run["masks"][step] for run in runs if step in run["masks"]]
             chosen = [run["summary"]["agreement"].get(step, {}) for run in runs]
             thresholds = {c["threshold"] for c in chosen if c}
@@ -163,7 +176,7 @@ def _masks_table(measured):
 def _models(measured):
     """Yields (experiment, model, its results of every seed)."""
     for name, runs in measured.items():
-        for model in runs[0]["models"]:
+        for model in _every(run["models"] for run in runs):
             yield name, model, [run["models"][model] for run in runs if model in run["models"]]
 
 
@@ -171,12 +184,13 @@ def _models_tables(measured, papers):
     """mIoU of every segmenter without and with the CRF; then each class's IoU."""
     rows, by_class = [], []
     every = dict(((name, model), results) for name, model, results in _models(measured))
+    ious = [result["iou"] for results in every.values() for result in results]
+    # What the truth does not have has an IoU of 0 where one model calls something so.
+    present = [c for c in _every(ious) if any(iou.get(c) is not None for iou in ious)]
     for (name, model), results in every.items():
-        present = [c for c, iou in results[0]["iou"].items() if iou is not None]
-        paper = _paper(papers[name].get(model), present)
-        of_class = (spread(r["iou"][c] for r in results) for c in present)
+        of_class = (spread(r["iou"].get(c) for r in results) for c in present)
         by_class.append([f"{name}: {model}", *of_class])
-        if paper:
+        if paper := _paper(papers[name].get(model), present):
             of_class = (spread([paper[c]]) for c in present)
             by_class.append([f"the paper: {papers[name][model]}", *of_class])
         if model.endswith("_crf"):
@@ -199,15 +213,27 @@ def _models_tables(measured, papers):
     return made
 
 
-def page(found, runs, seeds, command):
-    """The results as Markdown, with the command that makes each of them."""
+def _finished(runs, name):
+    """What the finished runs of an experiment measured, by seed."""
+    folders = sorted(runs.glob(f"{name}.seed_*"), key=lambda path: (len(path.name), path.name))
+    return [found for found in map(results_of, folders) if found]
+
+
+def page(asked, runs, command):
+    """What the folder `runs` has of all experiments, as Markdown.
+
+    Args:
+      asked: names of the experiments that `command` makes; others that are finished are shown too.
+    """
     measured, papers, told = {}, {}, set()
     lines = [f"By `{command}`; each row alone with `--only=NAME`. "
-             f"Mean ± standard deviation over seeds (0 to {seeds - 1}), in percent."]  # fmt: skip
-    for name, path in found.items():
-        done = [results_of(runs / f"{name}.seed_{seed}") for seed in range(seeds)]
-        if done := [d for d in done if d]:
+             "Mean ± standard deviation over seeds, in percent."]  # fmt: skip
+    for name, path in experiments("").items():
+        done = _finished(runs, name)
+        if done:
             measured[name] = done
+        elif name not in asked:
+            continue
         title, papers[name] = described(path)
         phases = {phase for d in done for phase in d["phases"]}
         own, both = (sum(p[-1] for p in some) / 60 for some in (phases - told, phases))
@@ -216,7 +242,7 @@ def page(found, runs, seeds, command):
             f" {max(d['day'] for d in done)}, {both:.1f} minutes of phases in {len(done)} run(s), "
             f"of them {own:.1f} beside what it shares with those above." if done else
             " Not measured yet."
-        ))  # fmt: skip
+        ) + ("" if name in asked else " By an earlier command."))  # fmt: skip
     if measured:
         lines += [*_masks_table(measured), *_models_tables(measured, papers)]
     return "\n".join(lines) + "\n"
@@ -227,13 +253,17 @@ def main(argv):
     settings = config_flags.read(config.Experiments)
     if not settings.runs:
         raise InputError("--runs is empty: name the folder for the runs of all experiments")
+    for name in _NAMED:
+        if flags.FLAGS[name].present:
+            raise InputError(f"--{name}: each run gets its own; give --runs, --seeds and --only")
     found = experiments(settings.only)
     failed = [] if settings.show else run_all(settings, found)
-    command = shlex.join(["python", "-m", "aepsl_tf.experiments", *sys.argv[1:]])
-    made = page(found, pathlib.Path(settings.runs), settings.seeds, command)
-    path = pathlib.Path(settings.runs) / "results.md"
-    write_atomic(path, made)
-    print(f"{made}\nwritten to {path}")
+    if not config_flags.read(config.Pipeline).dry_run:
+        command = shlex.join(["python", "-m", "aepsl_tf.experiments", *sys.argv[1:]])
+        made = page(found, pathlib.Path(settings.runs), command)
+        path = pathlib.Path(settings.runs) / "results.md"
+        write_atomic(path, made)
+        print(f"{made}\nwritten to {path}")
     if failed:
         raise InputError(f"these runs failed, each with its own line above: {', '.join(failed)}")
 

@@ -180,11 +180,15 @@ class Pipeline:
                 if facts and auto:
                     agreement = facts["agreement"]
                     if t > 1 and agreement <= best:
-                        logging.info("step %d would take the regions from an IoU of %.3f with the "
-                                     "salient area to %.3f: stop", t, best, agreement)  # fmt: skip
+                        logging.info("--merge_steps=auto: %d, for step %d would take the regions "
+                                     "from an IoU of %.3f with the salient area to %.3f",
+                                     t - 1, t, best, agreement)  # fmt: skip
                         return t - 1
                     best = agreement
             yield self._step(f"mine_regions/{name}", mine_regions, config.MineRegions, step=t)
+        if best:
+            logging.info("--merge_steps=auto: all %d, for each took the regions nearer to the "
+                         "salient area", self.settings.max_steps)  # fmt: skip
         return self.settings.max_steps
 
     def _measures(self):
@@ -306,8 +310,8 @@ class Pipeline:
                 print(f"{'finished' if finished else 'to do':9} {key}")
             return None
         with self.run_dir.locked():
-            if self.run_dir.chief:  # until there is another, no summary is this run's
-                (self.run_dir.root / "summary.json").unlink(missing_ok=True)
+            if self.run_dir.chief:
+                self.run_dir.before_change = self._drop_summary
             self.run_dir.keep_cache = True
             to_do = [k for k, finished in self.plan().items()
                      if not finished and not k.endswith("/ground_truth")]  # fmt: skip
@@ -324,6 +328,10 @@ class Pipeline:
             numbers = self.summary(mined)
             self._close(numbers, whole)
             return numbers
+
+    def _drop_summary(self):
+        """Until there is another, no summary is this run's."""
+        (self.run_dir.root / "summary.json").unlink(missing_ok=True)
 
     def _took(self, key):
         """Seconds that the longest phase of this one's kind took in this run, or None."""

@@ -21,7 +21,10 @@ _IDLE = "|".join((
     "Unable to register cu(FFT|DNN|BLAS) factory: ",
     "computation placer already registered",
 ))  # fmt: skip
-FAILED = "OP_REQUIRES failed at|Local rendezvous is aborting|^[[:space:]]*\\[\\[\\{\\{node "
+FAILED = "|".join((
+    "OP_REQUIRES failed at|Local rendezvous is aborting|^[[:space:]]*\\[\\[\\{\\{node ",
+    "oneDNN supports DT_[A-Z0-9]+ only on platforms with",
+))  # fmt: skip
 """Lines, as an extended regular expression, of an operation that this machine does not have: for
 who only tries whether it does.
 """

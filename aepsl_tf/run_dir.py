@@ -198,6 +198,8 @@ class RunDir:
         # The pipeline shares feature caches between its phases, runs that share with each other.
         self.keep_cache = bool(share)
         self._holds, self._caches = False, set()
+        # Called when a phase is about to be made, made again or taken from another run.
+        self.before_change = lambda: None
 
     # ------------------------------------------------------------------------------- the paths
 
@@ -478,6 +480,7 @@ class RunDir:
             if before is None or self._differs(key, before, wanted, "begun"):
                 before = None
                 _remove(partial)
+            self.before_change()
             source = (
                 wanted.renewed(before) if before else self._settled(wanted, choices, config, choose)
             )
@@ -544,6 +547,7 @@ class RunDir:
                 continue
             if self._classes_path.exists() and self.classes() != other.classes():
                 continue  # other names of the same ids: its tables and exports have them
+            self.before_change()
             partial, begun = _beside(output)
             partial.parent.mkdir(parents=True, exist_ok=True)
             _remove(partial)

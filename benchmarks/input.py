@@ -22,7 +22,7 @@ from aepsl_tf.models import model_dir
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.run_dir import RunDir
 from aepsl_tf.training import solver
-from benchmarks import heading, median
+from benchmarks import heading, median, settled
 from data_prep import write_voc
 
 _BEGUN = 4  # batches that are on their way, or lie ready, when a turn begins
@@ -65,7 +65,8 @@ def main():
     parser.add_argument("--devkit", required=True)
     parser.add_argument("--backbone", default="vgg16", choices=["vgg16", "vgg16_small"])
     parser.add_argument("--input_size", type=int, default=321)
-    parser.add_argument("--precision", default="float32", choices=["float32", "mixed_bfloat16"])
+    parser.add_argument("--precision", default="auto",
+                        choices=["auto", "float32", "mixed_bfloat16"])  # fmt: skip
     parser.add_argument("--images", type=int, help="the first ones of the split; default all")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=8, help="a turn; of the cache 8 times")
@@ -80,6 +81,7 @@ def main():
     ways["cache"] = ways["records, warp, frozen"] | {"cache_features": True}
     ways["cache, a head of 256 channels"] = ways["cache"] | {"fc_channels": 256}
     print(heading(arguments, *(d.name for d in tf.config.list_physical_devices("GPU"))))
+    precision = settled(arguments.precision)
     with tempfile.TemporaryDirectory() as folder:
         run_dir, ids = RunDir(pathlib.Path(folder) / "run"), pathlib.Path(folder) / "ids.txt"
         train = pathlib.Path(arguments.devkit) / "ImageSets/Segmentation/train.txt"
@@ -93,7 +95,7 @@ def main():
                 continue
             settings = config.TrainClassifier(
                 backbone=arguments.backbone, weights="none", input_size=arguments.input_size,
-                global_batch=arguments.batch, learning_rate=1e-5, precision=arguments.precision,
+                global_batch=arguments.batch, learning_rate=1e-5, precision=precision,
                 **changes,
             )  # fmt: skip
             steps = arguments.steps * (8 if settings.cache_features else 1)  # which take a tenth

@@ -1,7 +1,7 @@
 """The convolutions of VGG-16 LargeFOV one by one: the rate that this machine is able to, and what
 of a train step they are.
 
-python -m benchmarks.layers --batch=4 --precision=mixed_bfloat16
+python -m benchmarks.layers --batch=4
 
 Each convolution's own work, its gradient's by the input and that by the kernel, on resident values
 of the real shape, in GFLOP/s (a multiplication and an addition are two). "share" is the whole
@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from aepsl_tf import config
 from aepsl_tf.models import backbones
-from benchmarks import heading
+from benchmarks import heading, settled
 
 TASKS = ("forward", "gradient by the input", "gradient by the kernel")
 
@@ -105,13 +105,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=321)
-    parser.add_argument("--precision", default="float32", choices=["float32", "mixed_bfloat16"])
+    parser.add_argument("--precision", default="auto",
+                        choices=["auto", "float32", "mixed_bfloat16"])  # fmt: skip
     parser.add_argument("--kernel_gradients", default="library", choices=["library", "taps"])
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     devices = (d.name for d in tf.config.list_physical_devices("GPU"))
     print(heading(arguments, *devices))
-    found = convolutions(arguments.size, precision=arguments.precision,
+    found = convolutions(arguments.size, precision=settled(arguments.precision),
                          kernel_gradients=arguments.kernel_gradients)  # fmt: skip
     rows = [(one[0].name, arguments.batch * gflop(*one),
              seconds(*one, arguments.batch, arguments.rounds)) for one in found]  # fmt: skip

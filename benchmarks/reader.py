@@ -161,15 +161,16 @@ def main():
     parser.add_argument("--weights", default="none")
     parser.add_argument("--input", default="crop")
     parser.add_argument("--input_size", type=int, default=321)
-    parser.add_argument("--precision", default="float32", help="of all")
+    parser.add_argument("--precision", default="auto", help="of all")
     parser.add_argument("--work_in", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work_in:
         answer(arguments)
         return
-    from benchmarks import heading  # an older checkout's worker finds none there
+    from benchmarks import heading, settled  # an older checkout's worker finds none there
 
     print(heading(arguments))
+    arguments.precision = settled(arguments.precision)
     passed = [str(pathlib.Path(arguments.devkit).resolve())]
     for name in ("images", "backbone", "weights", "input", "input_size", "precision"):
         passed.append(f"--{name}={getattr(arguments, name)}")

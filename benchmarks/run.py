@@ -6,16 +6,19 @@ python -m benchmarks.run --devkit=VOCdevkit/VOC2012 --check
 Each is the command of the same name, in a process of its own; what it prints stands on the page
 between its marks. The check repeats a part of them, smaller, in under seven minutes. A row's bound
 is its ratio on the page, the last cell; the check fails where one is 15% worse, and without
-PyTorch. Run either on a quiet machine.
+PyTorch. On a machine that is not the page's it says so first. Run either on a quiet machine.
 """
 
 import argparse
 import importlib.util
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import time
+
+from benchmarks import machine
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -23,11 +26,11 @@ SLACK = 1.15
 
 BENCHMARKS = {
     "training": "--batches=2,4,8 --steps=1 --rounds=3",
-    "layers": "--batch=4 --precision=mixed_bfloat16 --kernel_gradients=taps",
-    "input": "--devkit={devkit} --images=160 --input_size=225 --precision=mixed_bfloat16 "
-    "--batch=8 --steps=2 --rounds=3",
-    "reader": "{devkit} --images=60 --runs=3 --input=warp --input_size=225 "
-    "--precision=mixed_bfloat16 {older}",
+    "layers": "--batch=4 --precision=auto --kernel_gradients=taps",
+    "input": "--devkit={devkit} --images=160 --input_size=225 --precision=auto --batch=8 --steps=2 "
+    "--rounds=3",
+    "reader": "{devkit} --images=60 --runs=3 --input=warp --input_size=225 --precision=auto "
+    "{older}",
     "processes": "{devkit} --images=400 --rounds=3 {onnx}",
     "memory": "--devkit={devkit} --images=500 --times=100 --side=100",
     "cost": "{devkit}",
@@ -35,17 +38,18 @@ BENCHMARKS = {
 """Name → its arguments on the page."""
 
 CHECKS = {
-    "training": ("--batches=2 --auto --steps=1 --rounds=2", ["segmenter", "classifier"]),
-    "input": ("--devkit={devkit} --images=48 --input_size=225 --precision=mixed_bfloat16 "
-              "--batch=8 --steps=2 --rounds=2 --rows=frozen,head",  # of each source the fastest
+    "training": ("--batches=2 --auto --steps=1 --rounds=2",
+                 ["segmenter, B = 2", "classifier, B = 2"]),
+    "input": ("--devkit={devkit} --images=48 --input_size=225 --precision=auto --batch=8 --steps=2 "
+              "--rounds=2 --rows=frozen,head",  # of each source the fastest
               ["records, warp, frozen", "cache, a head of 256 channels"]),
-    "reader": ("{devkit} --images=24 --runs=1 --input=warp --input_size=225 "
-               "--precision=mixed_bfloat16", ["mine_regions", "evaluate", "predict"]),
+    "reader": ("{devkit} --images=24 --runs=1 --input=warp --input_size=225 --precision=auto",
+               ["mine_regions", "evaluate", "predict"]),
     "processes": ("{devkit} --images=80 --onnx_images=40 --write_images=3000 --rounds=1 {onnx}",
                   ["CRF", "DRFI", "ONNX saliency", "write_voc"]),
 }  # fmt: skip
 """Name → its arguments in the check, and what the rows that count begin with. Of several rows the
-best counts: on the page of a train step's batches and ways, of which the check has auto's alone.
+best counts: on the page of a train step's ways, of which the check has auto's alone.
 """
 
 
@@ -62,7 +66,7 @@ def ratios(text):
 
 def run(name, arguments):
     """Runs a benchmark, showing what it prints; returns that."""
-    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments.split()]
+    command = [sys.executable, "-m", f"benchmarks.{name}", *shlex.split(arguments)]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     lines = []
     for line in process.stdout:
@@ -122,6 +126,8 @@ def checked(only, values):
                          f"or do without by --only={rest}")  # fmt: skip
     bad, start, page = [], time.monotonic(), PAGE.read_text()
     for name in names:
+        if machine() not in between_marks(page, name)[1]:
+            print(f"{name}: {machine()} is not the page's machine, whose bounds may not hold here")
         begun, (given, rows) = time.monotonic(), CHECKS[name]
         if name == "processes" and not values["onnx"]:
             rows = [row for row in rows if row != "ONNX saliency"]
@@ -143,9 +149,9 @@ def main():
     arguments = parser.parse_args()
     onnx, older = (p and str(pathlib.Path(p).resolve())
                    for p in (arguments.onnx_model, arguments.against))  # fmt: skip
-    values = {"devkit": str(arguments.devkit.resolve())}
-    values["onnx"] = f"--onnx_model={onnx}" if onnx else ""
-    values["older"] = f"--against={older}" if older else ""
+    values = {"devkit": shlex.quote(str(arguments.devkit.resolve()))}
+    values["onnx"] = f"--onnx_model={shlex.quote(onnx)}" if onnx else ""
+    values["older"] = f"--against={shlex.quote(older)}" if older else ""
     only = [name for name in arguments.only.split(",") if name]
     known = CHECKS if arguments.check else BENCHMARKS
     if unknown := set(only) - set(known):
@@ -157,11 +163,11 @@ def main():
         if not only or name in only:
             text = run(name, given.format(**values))
             # On the page what lies somewhere here has a plain name.
-            plain = {values["devkit"]: "VOC2012", onnx: "u2netp.onnx", older: "OLDER",
-                     sys.executable: "python"}  # fmt: skip
+            plain = {values["devkit"]: "VOC2012", onnx and shlex.quote(onnx): "u2netp.onnx",
+                     older and shlex.quote(older): "OLDER", sys.executable: "python"}  # fmt: skip
             shown = given.format(**values).strip()
-            for here, there in ((k, v) for k, v in plain.items() if k):
-                text, shown = text.replace(here, there), shown.replace(here, there)
+            for here in sorted(filter(None, plain), key=len, reverse=True):  # one may lie in one
+                text, shown = (t.replace(here, plain[here]) for t in (text, shown))
             text = re.sub(r": Namespace\(.*\)$", "", text, flags=re.M)  # the command says it
             PAGE.write_text(onto_page(PAGE.read_text(), name, shown, text))
 

@@ -16,6 +16,7 @@ from aepsl_tf.files import Content, path_below, walk
 from data_prep import tags
 
 _MASK_FOLDER = "SegmentationClass"
+_AUGMENTED = "SegmentationClassAug"  # `download_voc`'s: SBD's masks, and VOC's where there are any
 
 
 def of(settings, before=None):
@@ -120,6 +121,17 @@ class _Names:
                 yield prefix + name
 
 
+def _masks_of(ids, folders):
+    """(folder, `_Files` of masks): the first folder with a mask for every image, else the first."""
+    tried = []
+    for folder in folders:
+        files = _Files(ids, folder, (".png",))
+        if len(files) == len(ids):
+            return folder, files
+        tried.append((folder, files))
+    return tried[0] if tried else (None, _Files(ids, "", ()))
+
+
 class _Source:
     """What both have in common.
 
@@ -133,8 +145,7 @@ class _Source:
 
     def __init__(self, settings, before, in_order):
         self.settings, self._before = settings, before
-        self.masks = self._masks_folder()
-        self._mask_files = _Files(in_order, self.masks or "", (".png",) if self.masks else ())
+        self.masks, self._mask_files = _masks_of(in_order, self._mask_folders())
         self.with_mask = len(self._mask_files)
         all_masks = bool(self.ids) and self.with_mask == len(self.ids)
         self.has_truth = settings.ground_truth == "auto" and all_masks
@@ -150,7 +161,8 @@ class _Source:
 
     def truth_in_words(self):
         if self.has_truth:
-            return f"{len(self.ids)} masks"
+            where = f" in {self.masks.name}" if self.masks.name == _AUGMENTED else ""
+            return f"{len(self.ids)} masks{where}"
         if self.settings.ground_truth == "none":
             return "none (--ground_truth=none)"
         return f"none, {self.with_mask} of {len(self.ids)} masks are there"
@@ -235,12 +247,12 @@ class Devkit(_Source):
         self._xml = _Files(in_order, self.root / "Annotations", (".xml",))
         super().__init__(settings, before, in_order)
 
-    def _masks_folder(self):
+    def _mask_folders(self):
         given = self.settings.masks_dir
         if not given:
-            return self.root / _MASK_FOLDER
+            return [self.root / _MASK_FOLDER, self.root / _AUGMENTED]
         here, below = pathlib.Path(given), self.root / given
-        return below if not here.exists() and below.exists() else here
+        return [below if not here.exists() and below.exists() else here]
 
     def _tags_from(self, all_masks):
         if self.settings.labels_csv:
@@ -287,8 +299,8 @@ class Devkit(_Source):
         if xml:
             parts["Annotations/"] = self._xml
         named = [("voc_root", self.root, parts)]
-        if masks and self.masks == self.root / _MASK_FOLDER:
-            parts[f"{_MASK_FOLDER}/"] = self._mask_files
+        if masks and (not self.settings.masks_dir or self.masks == self.root / _MASK_FOLDER):
+            parts[f"{self.masks.name}/"] = self._mask_files
         elif masks:
             named.append(("masks_dir", self.masks, {"": self._mask_files}))
         content = self._content(named)
@@ -362,8 +374,8 @@ class Folder(_Source):
         number = int.from_bytes(hashlib.sha256(os.fsencode(id_)).digest()[:4], "big") / 2**32
         return settings.val_split if number < settings.val_share else settings.train_split
 
-    def _masks_folder(self):
-        return pathlib.Path(self.settings.masks_dir) if self.settings.masks_dir else None
+    def _mask_folders(self):
+        return [pathlib.Path(self.settings.masks_dir)] if self.settings.masks_dir else []
 
     def _tags_from(self, all_masks):
         if self.settings.labels_csv:

@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import cv2
 import numpy as np
@@ -60,7 +61,10 @@ def test_the_heading_names_the_processor_and_what_did_the_work():
     found = benchmarks.heading("--much=1")
     cpus = pathlib.Path("/proc/cpuinfo").read_text()
     model, *_ = re.findall("^model name\t: (.+)$", cpus, re.M) or [benchmarks.platform.machine()]
-    assert found.startswith(f"{model}, ") and found.endswith(": --much=1\n")
+    assert re.match(re.escape(model) + r"( \((amx|avx)\w+\))?, \d+ cores, load ", found)
+    assert found.endswith(": --much=1\n")
+    if (run.ROOT / ".git").exists():
+        assert re.search(r", commit [0-9a-f]{7,}", found)
     assert f"ONNX Runtime {importlib.metadata.version('onnxruntime')}, " in found
 
 
@@ -219,8 +223,32 @@ def test_the_check_asks_the_page(monkeypatch, capsys):
     worse = {name: ratio / 1.2 if name == "DRFI" else ratio for name, ratio in page.items()}
     table = "".join(f"| {name} | {ratio} |\n" for name, ratio in worse.items())
     monkeypatch.setattr(run, "run", lambda *_: table)
+    monkeypatch.setattr(run, "machine", lambda: "AMD EPYC (avx512_bf16), 2 cores")
     values = {"devkit": "", "onnx": "--onnx_model=u2netp.onnx"}
     assert run.checked(["processes"], values) == ["DRFI"]
+    assert "is not the page's machine" not in capsys.readouterr().out
+    monkeypatch.setattr(run, "machine", lambda: "Another, 2 cores")
+    run.checked(["processes"], values)
+    assert "processes: Another, 2 cores is not the page's machine" in capsys.readouterr().out
+
+
+def test_paths_may_have_spaces_and_lie_in_one_another(monkeypatch, tmp_path):
+    devkit = tmp_path / "my devkit"
+    devkit.mkdir()
+    (devkit / "u2 netp.onnx").touch()
+    page, ran = tmp_path / "page.md", []
+    page.write_text("<!-- processes -->\n<!-- end of processes -->\n")
+    monkeypatch.setattr(run, "PAGE", page)
+    process = types.SimpleNamespace(stdout=["| a | 1.0 |\n"], wait=lambda: 0)
+    monkeypatch.setattr(
+        run.subprocess, "Popen", lambda command, **_: ran.append(command) or process
+    )
+    given = [f"--devkit={devkit}", f"--onnx_model={devkit / 'u2 netp.onnx'}", "--only=processes"]
+    monkeypatch.setattr(sys, "argv", ["run", *given])
+    run.main()
+    assert {str(devkit), f"--onnx_model={devkit / 'u2 netp.onnx'}"} <= set(ran[0])
+    shown = "VOC2012 --images=400 --rounds=3 --onnx_model=u2netp.onnx\n"
+    assert f"python -m benchmarks.processes {shown}" in page.read_text()
 
 
 def test_every_row_of_the_check_is_on_the_page():

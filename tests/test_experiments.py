@@ -52,7 +52,7 @@ def test_the_readme_s_command_names_what_there_is():
     command = re.search(r"-m aepsl_tf\.experiments (.+)", text)[1].split()
     given = dict(argument.lstrip("-").split("=") for argument in command)
     assert (ROOT / given["flagfile"]).exists() and len(experiments.experiments(given["only"])) == 2
-    assert given.keys() - {"flagfile"} <= {"runs", "voc_root", "only", "seeds"}
+    assert given.keys() - {"flagfile"} <= {"runs", "voc_root", "weights", "only", "seeds"}
 
 
 def test_one_runner_at_a_time(tmp_path):
@@ -75,12 +75,75 @@ def test_spread():
     assert experiments.spread([0.4, 0.6, None]) == "50.0 ± 14.1"
 
 
+def fabricated(runs, name, seed, classes, steps=1, iou=0.5):
+    """A finished run's numbers, in which every class has the same IoU."""
+    folder = runs / f"{name}.seed_{seed}"
+    (folder / "eval").mkdir(parents=True)
+    each = dict.fromkeys(classes, iou)
+    result = {"images": 1, "miou": iou, "pixel_accuracy": iou, "labelled_share": 1.0,
+              "miou_void_wrong": iou, "iou": each, "confusion": [[1]]}  # fmt: skip
+    numbers = {f"step_{step}": iou for step in range(1, steps + 1)}
+    found = {"no_psl": result} | {
+        f"masks_steps_1_to_{step}": result for step in range(1, steps + 1)
+    }
+    summary = {"mask_miou": numbers, "model_miou": {"no_psl": iou}, "agreement": {},
+               "classifier_loss": numbers, "object_share": {}, "seconds": {}}  # fmt: skip
+    (folder / "eval/all.json").write_text(json.dumps(found))
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "manifest.json").write_text("{}")
+    return result, folder
+
+
+def test_pictures_that_are_not_voc_s_have_no_paper_beside_them(tmp_path):
+    fabricated(tmp_path, "table3_steps_1_to_1", 0, ["background", "cat", "snail"])
+    page = experiments.page(["table3_steps_1_to_1"], tmp_path, "COMMAND")
+    assert "| table3_steps_1_to_1 | no_psl | 1 | 50.0 | – | – | – |" in page
+    assert "|  | background | cat | snail |" in page and "the paper:" not in page
+
+
+def test_the_seeds_of_a_table_may_differ_in_steps_and_classes(tmp_path):
+    """--merge_steps=auto may take more with one seed; one model may call something what is not."""
+    for seed, steps in enumerate((1, 2, 1)):
+        fabricated(tmp_path, "grid_auto", seed, ["background", "cat"], steps, 0.4 + 0.1 * seed)
+    result, folder = fabricated(tmp_path, "grid_0.2", 0, ["background", "cat", "dog"])
+    result["iou"]["dog"] = None
+    (folder / "eval/all.json").write_text(json.dumps({"no_psl": result} | {
+        "masks_steps_1_to_1": result}))  # fmt: skip
+    lines = experiments.page(["grid_auto"], tmp_path, "COMMAND").splitlines()
+    of = {row: [line for line in lines if line.startswith(f"| grid_auto | {row} |")]
+          for row in ("1 to 1", "1 to 2", "no_psl")}  # fmt: skip
+    assert [len(found) for found in of.values()] == [1, 1, 1]
+    assert "50.0 ± 10.0" in of["1 to 1"][0] and of["1 to 2"][0].endswith("| 50.0 | 50.0 |")
+    assert of["no_psl"][0].startswith("| grid_auto | no_psl | 3 | 50.0 ± 10.0 |")
+    table = lines[lines.index("IoU by class:") + 2 :]
+    assert len({line.count("|") for line in table if line}) == 1
+
+
+def test_the_page_keeps_what_earlier_commands_measured(tmp_path):
+    fabricated(tmp_path, "table3_steps_1_to_1", 0, ["background", "cat"])
+    page = experiments.page(["table4"], tmp_path, "COMMAND")
+    assert "| table3_steps_1_to_1 | no_psl | 1 |" in page
+    assert page.count("By an earlier command.") == 1
+    assert re.search(r"\*\*table4\*\*: .* Not measured yet\.\n", page)
+
+
+@pytest.mark.parametrize("flag", ["--seed=7", "--run_dir=RUN", "--share=RUNS"])
+def test_what_the_runner_names_itself_is_refused(flag, tmp_path):
+    command = [sys.executable, "-m", "aepsl_tf.experiments", f"--runs={tmp_path}", flag]
+    done = subprocess.run(command, capture_output=True, text=True)
+    name = flag.partition("=")[0]
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {name}: each run gets its own")
+
+
 def test_two_experiments_share_a_run_and_make_a_page(devkit, tmp_path):
     """As one would call it; the second seed is not asked for, then shown as it is missing."""
     given = [f"--{k}={v}" for k, v in TINY.items() if k not in ("max_steps", "merge_steps")]
     command = [sys.executable, "-m", "aepsl_tf.experiments", *given, f"--voc_root={devkit}",
                f"--runs={tmp_path}", "--only=table3_steps_1_to_1,table4_branch", "--nocrf",
                "--max_steps=1", "--merge_steps=1", "--workers=1"]  # fmt: skip
+    planned = subprocess.run([*command, "--dry_run"], capture_output=True, text=True)
+    assert planned.returncode == 0, planned.stderr[-3000:]
+    assert planned.stdout.count("to do     write_voc/train\n") == 2 and not any(tmp_path.iterdir())
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "taken from" in done.stderr

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -39,14 +40,16 @@ def commands(flagfile):
 
 
 def draw_devkit(root):
-    """VOC 2012's layout: XML for every picture, masks of train and val, none for the others."""
+    """As `download_voc` leaves a devkit: XML for every picture, masks of train and val, and of all
+    of these and the others in SegmentationClassAug.
+    """
     rng = np.random.default_rng(0)
     for folder in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
         (root / folder).mkdir(parents=True)
     ids = [f"2007_{i:06d}" for i in range(TRAIN + AUG + VAL)]
     train, aug, val = ids[:TRAIN], ids[: TRAIN + AUG], ids[TRAIN + AUG :]
     lists = {"train": train, "val": val, "train_aug": aug}
-    lists |= {f"{s}_{k}": lists[k] for s in ("subset", "animals") for k in ("train", "val")}
+    lists |= {"subset_train": train, "animals_train": aug, "subset_val": val, "animals_val": val}
     for name, listed in lists.items():
         path = root / f"ImageSets/Segmentation/{name}.txt"
         path.write_text("".join(f"{id_}\n" for id_ in listed))
@@ -61,8 +64,11 @@ def draw_devkit(root):
         (root / f"Annotations/{id_}.xml").write_text(
             f"<annotation><object><name>{VOC.names[label - 1]}</name></object></annotation>"
         )
-        if id_ in train or id_ in val:
-            write_mask(root, id_, mask)
+        write_mask(root, id_, mask)
+    finer = root / "SegmentationClass"
+    shutil.copytree(finer, root / "SegmentationClassAug")
+    for id_ in aug[TRAIN:]:
+        (finer / f"{id_}.png").unlink()
 
 
 @pytest.fixture(scope="module")
@@ -168,14 +174,13 @@ def test_demo(running):
 
 
 def test_voc2012(running):
-    """Crops, VGG-16's shape, Caffe's SGD, DRFI; masks for some of the training images only."""
+    """Crops, VGG-16's shape, Caffe's SGD, DRFI; VOC's own masks for some training images only."""
     command = running["voc2012.flags"]
     log = command.end()
-    assert "train_aug: tags from xml; ground truth: none, 3 of 8 masks are there" in log
+    assert "train_aug: tags from xml; ground truth: 8 masks in SegmentationClassAug" in log
     assert "val: tags from xml; ground truth: 2 masks" in log
     manifest = whole(command.run_dir, ["psl"])
-    assert "write_voc/train_aug/ground_truth" not in manifest
-    assert "write_voc/val/ground_truth" in manifest
+    assert {f"write_voc/{s}/ground_truth" for s in ("train_aug", "val")} <= manifest.keys()
     trained = manifest["train_classifier/step_1"]["config"]
     assert trained["backbone"] == "vgg16" and trained["input"] == "crop"
     assert len(trained["weights"]["sha256"]) == 64
@@ -183,11 +188,13 @@ def test_voc2012(running):
     assert drfi["path"] == "" and len(drfi["sha256"]) == 64
 
 
-@pytest.mark.parametrize("name", ["subset", "animals"])
-def test_a_part_of_voc2012(running, name):
+@pytest.mark.parametrize(
+    ("name", "truth"), [("subset", "3 masks"), ("animals", "8 masks in SegmentationClassAug")]
+)
+def test_a_part_of_voc2012(running, name, truth):
     """A frozen VGG-16, cached features; masks for all."""
     command = running[f"voc2012_{name}.flags"]
-    assert f"{name}_train: tags from masks; ground truth: 3 masks" in command.end()
+    assert f"{name}_train: tags from masks; ground truth: {truth}" in command.end()
     manifest = whole(command.run_dir, ["psl"])
     trained = manifest["train_classifier/step_1"]["config"]
     assert (trained["freeze_through"], trained["cache_features"]) == ("pool5a", True)

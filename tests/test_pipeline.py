@@ -40,6 +40,7 @@ def test_summary_has_every_number(finished):
     assert summary["model_miou"].keys() == models | {f"{m}_crf" for m in models}
     for name in ("mask_miou", "model_miou"):
         assert all(0 <= value <= 1 for value in summary[name].values())
+    assert summary["merged"] == 2
     assert summary["object_share"].keys() == models
     assert all(0 <= s <= 1 for shares in summary["object_share"].values() for s in shares)
     assert summary["psl_start"].keys() == models - {"no_psl"}
@@ -223,10 +224,22 @@ def test_rerun_makes_nothing_again(finished, read, monkeypatch):
     assert state() == before
 
 
-def test_changed_setting_is_refused_and_named(finished, common):
+def test_changed_setting_is_refused_and_named(run_copy, common):
     changed = reader(**common | {"threshold": 0.3})
     with pytest.raises(InputError, match=r"--threshold=0.2, now 0.3"):
-        Pipeline(changed(config.Pipeline), changed, RunDir(finished.root), workers=1).run()
+        Pipeline(changed(config.Pipeline), changed, RunDir(run_copy.root), workers=1).run()
+    assert (run_copy.root / "summary.json").exists()  # it is still the run's
+
+
+def test_no_summary_is_there_while_a_run_is_made_again(run_copy, read, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    shutil.rmtree(run_copy.root / "eval")
+    monkeypatch.setattr(run_copy, "_settled", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline(read(config.Pipeline), read, run_copy, workers=1).run()
+    assert not (run_copy.root / "summary.json").exists()
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(read, tmp_path, capsys):

@@ -112,6 +112,14 @@ def test_a_command_that_needs_tensorflow_shows_none_of_its_lines(run_copy, devki
     assert said[1].startswith("export/no_psl: finished") and len(said) == 2
 
 
+def test_nor_does_trying_what_this_machine_may_not_have():
+    """bfloat16, where a processor has no AVX-512."""
+    tried = "from aepsl_tf.training import precision; print(precision.measure('vgg16_small'))"
+    done = start("-c", tried)
+    assert done.returncode == 0 and "float32" in done.stdout
+    assert not lines(done.stderr), done.stderr
+
+
 IDLE = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
 I0000 00:00:1795700485.532434    9708 port.cc:153] oneDNN custom operations are on.

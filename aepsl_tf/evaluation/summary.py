@@ -29,6 +29,7 @@ def of_run(manifest, results, masks, segmenters, chosen, evaluations):
         "classifier_loss": {step: trained[step]["last_epoch"]["loss"] for step in steps},
         "lost": {step: names for step in steps if (names := _lost(manifest, step))},
         "agreement": {k: found for k, found in facts.items() if found},
+        "merged": _merged(manifest, segmenters),
         "model_miou": {k: v["miou"] for name in evaluations for k, v in results(name).items()},
         "object_share": {
             name: metrics.object_shares(results(name)[name]["confusion"])
@@ -48,3 +49,9 @@ def of_run(manifest, results, masks, segmenters, chosen, evaluations):
 def _lost(manifest, step):
     """Names of the classes that a step's classifier does not know; older runs do not tell."""
     return manifest.get(f"mine_regions/{step}", {}).get("facts", {}).get("lost", [])
+
+
+def _merged(manifest, segmenters):
+    """How many steps the segmenters' masks S are of; None where none learned from S."""
+    given = (manifest[f"train_segmenter/{name}"]["config"] for name in segmenters)
+    return next((config.get("merge_steps") for config in given if not config["masks"]), None)

@@ -12,6 +12,7 @@ def sentences(summary):
     """The sentences that close a run, from the numbers of `summary.of_run` alone."""
     return [*_lost(summary["lost"]), *_agreement(summary["agreement"]),
             *_masks(_counted(summary["mask_miou_void_wrong"])),
+            *_learned_from(summary["merged"], summary["classifier_loss"]),
             *_segmenters(_counted(summary["model_miou"])),
             *_online_masks(summary["psl_start"]), *_objects(summary["object_share"]),
             *_lengths(summary["still_falling"])]  # fmt: skip
@@ -111,6 +112,11 @@ def _masks(miou):
     shown = [f"{values[i]:.3f} ({merged(numbers[i])})" for i in sorted({0, best})]
     took = f"took S from {shown[0]} to {shown[1]}" if best else f"did not help S, {shown[0]}"
     yield f"Masks: erasing {took}; {after}."
+
+
+def _learned_from(count, mined):
+    if count and len(mined) > 1:
+        yield f"Segmenters learned from S of {merged(count)}; {len(mined)} were mined."
 
 
 def merged(step):

@@ -67,6 +67,14 @@ def _trains_dilated(dtype):
     return True
 
 
+@functools.cache
+def _warn_where_imitated(precision):
+    """Says, once, that this machine has no instructions for a --precision."""
+    if precision != "float32" and not _trains_dilated(precision.split("_")[-1]):
+        logging.warning("--precision=%s: this machine imitates it, several times slower than "
+                        "float32; what a run began in it keeps", precision)  # fmt: skip
+
+
 def convolve(inputs, kernel, dilation):
     """A convolution of stride 1, padded to its input's size, whose kernel's gradient is taken tap
     by tap: one matrix product of what the tap saw and the gradient of what it made of it.
@@ -261,6 +269,7 @@ def build(config):
     """
     if unsettled := config.unsettled():
         raise InputError(f"--{min(unsettled)}=auto: no network is built so: training settles it")
+    _warn_where_imitated(config.precision)
     stages = _blocks(config)
     cut = _FREEZE_BLOCKS[config.freeze_through]
     images = keras.Input([None, None, 3], name="images")

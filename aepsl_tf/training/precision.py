@@ -15,7 +15,8 @@ from absl import logging
 from aepsl_tf import quiet
 from aepsl_tf.models import backbones
 
-_SECONDS, _ROUNDS = 1.0, 10  # what the tries may take beside the first ones, and how many they are
+_SECONDS, _LEAST, _MOST = 1.0, 3, 10  # of the tries beside the first ones: how long, how many
+_HOPELESS = 2.0  # who takes as many times the best one's time need not be tried again
 _SIDE, _IMAGES = 25, 2  # cells a side: large enough to tell, small enough for who imitates bfloat16
 _WORTH = {"precision": 0.9, "kernel_gradients": 0.97}
 """What is not the plain way must take no more than this share of its time: bfloat16 rounds to 8
@@ -47,10 +48,12 @@ def choose(config):
 
 def choose_gradients(config):
     """As `choose`, for --kernel_gradients of a network whose precision is settled."""
+    why = None
     if tf.config.list_physical_devices("GPU"):
-        return "library", {}
-    if not backbones.by_taps(config):
+        why = "a GPU's own are the fast ones"
+    elif not backbones.by_taps(config):
         why = "no convolution that learns has channels enough for taps"
+    if why:
         logging.info("--kernel_gradients=auto: library (%s)", why)
         return "library", {"why": why}
     found = measure_gradients(config)
@@ -90,20 +93,22 @@ def measure_gradients(config):
     shape; nothing else of a step, which would hide the difference behind its own noise.
     """
     shapes, ways = sorted(backbones.by_taps(config)), ("library", "taps")
-    best = _best({
-        (way, shape): functools.partial(_kernel, config, way, *shape)
+    best = [
+        _best({way: functools.partial(_kernel, config, way, *shape) for way in ways}, len(shapes))
         for shape in shapes
-        for way in ways
-    })  # fmt: skip
-    return {way: sum(best[way, shape] for shape in shapes)
-            for way in ways if all((way, shape) in best for shape in shapes)}  # fmt: skip
+    ]
+    return {way: sum(of_shape[way] for of_shape in best)
+            for way in ways if all(way in of_shape for of_shape in best)}  # fmt: skip
 
 
-def _best(made):
+def _best(made, share=1):
     """Name → the least seconds of the step that `made[name]()` gives.
 
     Tries of all take turns, and the best of each counts, so that other work on this machine slows
     none alone. One that cannot be trained is left out.
+
+    Args:
+      share: of how many such races the time is.
     """
     steps, best = {}, {}
     with quiet.without(quiet.FAILED):
@@ -115,10 +120,13 @@ def _best(made):
                 continue
             steps[name], best[name] = step, float("inf")
     begun = time.monotonic()
-    for _ in range(_ROUNDS):
+    for tried in range(1, _MOST + 1):
         for name, step in steps.items():
             best[name] = min(best[name], _timed(step))
-        if time.monotonic() - begun > _SECONDS:
+        limit = _HOPELESS * min(best.values(), default=0)
+        steps = {name: step for name, step in steps.items() if best[name] <= limit}
+        late = time.monotonic() - begun > _SECONDS / share
+        if len(steps) < 2 or (late and tried >= _LEAST):
             break
     return best
 

@@ -178,6 +178,30 @@ def test_a_split_that_lacks_masks_has_no_truth_and_says_so(write, some_masks, ca
     assert said in [record.getMessage() for record in caplog.records]
 
 
+def test_a_split_whose_masks_are_all_in_the_augmented_folder(write, some_masks, caplog):
+    """As `download_voc` leaves a devkit: VOC's own masks of some, SBD's and copies of these."""
+    caplog.set_level("INFO")
+    augmented = some_masks / "SegmentationClassAug"
+    shutil.copytree(some_masks / "SegmentationClass", augmented)
+    (augmented / "d.png").unlink()
+    _, run_dir = write()  # neither folder has all four
+    assert run_dir.entry("write_voc/train/ground_truth") is None
+    assert "ground truth: none, 3 of 4 masks are there" in caplog.text
+    for id_ in ("b", "d"):
+        mask = np.full([18, 26], 2, np.uint8)
+        write_mask(some_masks, id_, mask)
+        (some_masks / f"SegmentationClass/{id_}.png").rename(augmented / f"{id_}.png")
+    again, run_dir = write()
+    family = records.Family(run_dir.ground_truth("train", "evaluate"))
+    assert family.images == 4 and _tags(again) == {id_: [1] for id_ in TAGS}
+    _, run_dir = write(split="val")
+    assert "val: tags from masks; ground truth: 2 masks" in caplog.text
+    write()  # finished before
+    (augmented / "b.png").write_bytes((augmented / "a.png").read_bytes())
+    with pytest.raises(InputError, match="write_voc/train/ground_truth was finished with another"):
+        write()
+
+
 def test_tags_of_a_csv_win_over_some_masks(write, some_masks, tmp_path):
     (tmp_path / "labels.csv").write_text("image,labels\na,dog\nb,dog\nc,dog\nd,dog\n")
     rows, _ = write(labels_csv=str(tmp_path / "labels.csv"))

@@ -8,6 +8,7 @@ GOOD = {
     "agreement": {},
     "classifier_loss": {},
     "lost": {},
+    "merged": None,
     "mask_miou_void_wrong": {"step_1": 0.355, "step_2": 0.584, "step_3": 0.628, "step_4": 0.618},
     "model_miou": {"no_psl": 0.649, "no_psl_crf": 0.725, "psl": 0.693, "psl_plus_plus": 0.73},
     "object_share": {"psl": (0.2, 0.25), "psl_plus_plus": (0.21, 0.25)},
@@ -51,6 +52,10 @@ def test_a_run_that_went_well():
         ),
         ({"lost": {"step_1": ["horse"]}}, "M_1 does not know horse: what is mined of it means"),
         ({"object_share": {"psl": (0.1, 0.25)}}, "the truth 25%; it misses most of them."),
+        (
+            {"merged": 1, "classifier_loss": {"step_1": 0.2, "step_2": 0.5}},
+            "Segmenters learned from S of step 1; 2 were mined.",
+        ),
     ],
 )
 def test_what_went_wrong_is_said(change, sentence):

@@ -8,6 +8,7 @@ import tensorflow as tf
 from aepsl_tf import config as configs
 from aepsl_tf.classes import VOID
 from aepsl_tf.errors import InputError
+from aepsl_tf.models import backbones
 from aepsl_tf.models.classifier import Classifier
 from aepsl_tf.models.segmenter import Segmenter
 from aepsl_tf.training import solver
@@ -123,6 +124,15 @@ def test_weights_and_outputs_stay_float32_under_mixed_precision():
     assert {v.dtype for v in model.tuned.trainable_variables} == {"float32"}
     assert model.frozen(batch()["image"]).dtype == tf.bfloat16
     assert {v.dtype for v in model(batch()["image"]).values()} == {tf.float32}
+
+
+def test_a_precision_that_is_imitated_is_told_once(monkeypatch, caplog):
+    monkeypatch.setattr(backbones, "_trains_dilated", lambda dtype: dtype == "float32")
+    backbones._warn_where_imitated.cache_clear()
+    for precision in ("float32", "mixed_bfloat16", "mixed_bfloat16"):
+        build("segmenter", precision=precision)
+    told = [message for message in caplog.messages if "imitates" in message]
+    assert len(told) == 1 and told[0].startswith("--precision=mixed_bfloat16: this machine")
 
 
 def test_float16_overflow_skips_the_step_and_halves_the_scale():

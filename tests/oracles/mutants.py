@@ -141,6 +141,9 @@ _TABLE = {
         "the absolute value": ("(heatmap > threshold", "(np.abs(heatmap) > threshold"),
         "what is below δ": ("heatmap > threshold", "heatmap < threshold"),
     },
+    (erasing, "discriminative_region", "test_equations.test_region_of_any_values"): {
+        "the fraction in tenths": ("threshold * peak", "round(threshold, 1) * peak"),
+    },
     (erasing, "discriminative_region", "test_equations.test_region_of_top_pixels"): {
         "the lowest pixels": ("np.argpartition(-heatmap", "np.argpartition(heatmap"),
         "the share rounded up": (
@@ -274,6 +277,12 @@ _TABLE = {
     },
     (geometry, "cell_positions", "test_torch.test_segmentation_of_any_size"): {
         "corners not aligned": ("pixels / 8", "tf.maximum((pixels + 0.5) / 8 - 0.5, 0.0)"),
+    },
+    (geometry, "cell_positions", "test_torch.test_from_network"): {
+        "corners not aligned": ("pixels / 8", "tf.maximum((pixels + 0.5) / 8 - 0.5, 0.0)"),
+        "the picture's corners aligned with the input's": (
+            "(pixels + 0.5) * (size / tf.cast(length, tf.float32)) - 0.5",
+            "pixels * ((size - 1) / max(int(length) - 1, 1))"),
     },
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import importlib
 import pathlib
+import re
 
 import pytest
 import tensorflow as tf
@@ -44,3 +45,14 @@ def test_mutant_fits_the_code(mutant, monkeypatch):
 def test_mutants_are_listed():
     text = (pathlib.Path(__file__).parents[2] / "docs/paper_to_code.md").read_text()
     assert listed() in text
+
+
+def test_each_oracle_has_a_mutant():
+    files = pathlib.Path(__file__).parent.glob("test_*.py")
+    tests = {
+        f"{path.stem}.{name}"
+        for path in files
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+        if path.stem != "test_mutants"
+    }
+    assert tests == {mutant.test for mutant in MUTANTS}

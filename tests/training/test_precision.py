@@ -80,7 +80,22 @@ def test_the_faster_gradients_are_chosen(seconds, chosen, monkeypatch):
     settings = config.TrainClassifier(kernel_gradients="auto")
     assert precision.choose_gradients(settings) == (chosen, found)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0"])
-    assert precision.choose_gradients(settings)[0] == "library"
+    value, why = precision.choose_gradients(settings)
+    assert value == "library" and "GPU" in why["why"]
+
+
+def test_a_try_counts_by_the_best_of_several_but_where_it_is_hopeless(monkeypatch):
+    """A machine with other work gives any one try any time."""
+    tried, took = [], {"a": iter([5, 1, 5]), "b": iter([5, 2, 3]), "hopeless": iter([11])}
+
+    def step(name):
+        return lambda: tried.append(name) or name
+
+    monkeypatch.setattr(precision, "_timed", lambda step: next(took[step()]))
+    monkeypatch.setattr(precision, "_SECONDS", 0.0)
+    best = precision._best({name: lambda name=name: step(name) for name in took})
+    assert best == {"a": 1, "b": 2, "hopeless": 11}
+    assert [tried.count(name) for name in took] == [4, 4, 2]
 
 
 def test_a_real_try_of_the_gradients(monkeypatch):
