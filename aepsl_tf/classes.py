@@ -91,13 +91,6 @@ class ClassSet:
     def __len__(self):
         return len(self.names)
 
-    def id_of(self, name):
-        """Class id (1..C) of a tag name."""
-        try:
-            return self.names.index(name) + 1
-        except ValueError:
-            raise InputError(self.unknown(name)) from None
-
     def unknown(self, name):
         """In words, a tag name that is no class's: the nearest that is, and all there are."""
         plain = {known.casefold(): known for known in self.names}
