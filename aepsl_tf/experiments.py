@@ -204,9 +204,10 @@ def _models_tables(measured, papers):
             spread(r["miou"] for r in with_crf),
             spread([statistics.mean(beside.values())]) if beside else "–",
             ", ".join(f"{s[0] / s[1]:.2f}" for s in share if s and s[1]) or "–",
+            ", ".join(_joined(r["summary"]["psl_start"], model) for r in run),
         ])  # fmt: skip
     columns = ["experiment", "segmenter", "seeds", "val mIoU", "with CRF",
-               "the paper, same classes", "objects marked / true"]  # fmt: skip
+               "the paper, same classes", "objects marked / true", "Ŝ from epoch"]  # fmt: skip
     made = _table(columns, rows) if rows else []
     if by_class:
         made += ["IoU by class:", *_table(["", *present], by_class)]
@@ -217,6 +218,13 @@ def _finished(runs, name):
     """What the finished runs of an experiment measured, by seed."""
     folders = sorted(runs.glob(f"{name}.seed_*"), key=lambda path: (len(path.name), path.name))
     return [found for found in map(results_of, folders) if found]
+
+
+def _joined(starts, model):
+    """The epoch (from 1) that Ŝ joined at, never, or – where it was not to join."""
+    if model not in starts:
+        return "–"
+    return "never" if starts[model] is None else str(starts[model] + 1)
 
 
 def page(asked, runs, command):

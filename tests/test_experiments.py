@@ -87,7 +87,8 @@ def fabricated(runs, name, seed, classes, steps=1, iou=0.5):
         f"masks_steps_1_to_{step}": result for step in range(1, steps + 1)
     }
     summary = {"mask_miou": numbers, "model_miou": {"no_psl": iou}, "agreement": {},
-               "classifier_loss": numbers, "object_share": {}, "seconds": {}}  # fmt: skip
+               "classifier_loss": numbers, "object_share": {}, "psl_start": {},
+               "seconds": {}}  # fmt: skip
     (folder / "eval/all.json").write_text(json.dumps(found))
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "manifest.json").write_text("{}")
@@ -97,7 +98,7 @@ def fabricated(runs, name, seed, classes, steps=1, iou=0.5):
 def test_pictures_that_are_not_voc_s_have_no_paper_beside_them(tmp_path):
     fabricated(tmp_path, "table3_steps_1_to_1", 0, ["background", "cat", "snail"])
     page = experiments.page(["table3_steps_1_to_1"], tmp_path, "COMMAND")
-    assert "| table3_steps_1_to_1 | no_psl | 1 | 50.0 | – | – | – |" in page
+    assert "| table3_steps_1_to_1 | no_psl | 1 | 50.0 | – | – | – | – |" in page
     assert "|  | background | cat | snail |" in page and "the paper:" not in page
 
 
@@ -117,6 +118,11 @@ def test_the_seeds_of_a_table_may_differ_in_steps_and_classes(tmp_path):
     assert of["no_psl"][0].startswith("| grid_auto | no_psl | 3 | 50.0 ± 10.0 |")
     table = lines[lines.index("IoU by class:") + 2 :]
     assert len({line.count("|") for line in table if line}) == 1
+
+
+def test_when_online_masks_joined():
+    assert [experiments._joined({"psl": 3, "b": None}, m) for m in ("psl", "b", "no_psl")] == [
+        "4", "never", "–"]  # fmt: skip
 
 
 def test_the_page_keeps_what_earlier_commands_measured(tmp_path):
