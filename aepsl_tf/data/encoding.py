@@ -307,10 +307,10 @@ def resize_mask(mask, height, width):
 
 def rgb_png(picture):
     """uint8 `[H, W, 3]` → PNG bytes."""
-    encoded = io.BytesIO()
-    # A photograph is 1% larger than at level 6, and done in a third of the time.
-    Image.fromarray(picture).save(encoded, "PNG", compress_level=1)
-    return encoded.getvalue()
+    import cv2  # half of Pillow's time at its fastest, a sixth of that at level 6; 3% more bytes
+
+    ways = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_FILTERED]
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), ways)[1].tobytes()
 
 
 def palette_png(mask, palette):
