@@ -11,6 +11,7 @@ is run by the pipeline as `RUNS/NAME.seed_K`; what they have in common is made o
 import csv
 import json
 import pathlib
+import re
 import shlex
 import statistics
 import subprocess
@@ -180,18 +181,23 @@ def _models(measured):
             yield name, model, [run["models"][model] for run in runs if model in run["models"]]
 
 
+def _present(results):
+    """The classes that have an IoU with any seed: those that are in the truth, or called so."""
+    return [c for c in _every(r["iou"] for r in results)
+            if any(r["iou"].get(c) is not None for r in results)]  # fmt: skip
+
+
 def _models_tables(measured, papers):
     """mIoU of every segmenter without and with the CRF; then each class's IoU."""
     rows, by_class = [], []
     every = dict(((name, model), results) for name, model, results in _models(measured))
-    ious = [result["iou"] for results in every.values() for result in results]
-    # What the truth does not have has an IoU of 0 where one model calls something so.
-    present = [c for c in _every(ious) if any(iou.get(c) is not None for iou in ious)]
+    columns_of = _every(_present(results) for results in every.values())
     for (name, model), results in every.items():
-        of_class = (spread(r["iou"].get(c) for r in results) for c in present)
+        present = _present(results)
+        of_class = (spread(r["iou"].get(c) for r in results) for c in columns_of)
         by_class.append([f"{name}: {model}", *of_class])
         if paper := _paper(papers[name].get(model), present):
-            of_class = (spread([paper[c]]) for c in present)
+            of_class = (spread([paper.get(c)]) for c in columns_of)
             by_class.append([f"the paper: {papers[name][model]}", *of_class])
         if model.endswith("_crf"):
             continue
@@ -210,14 +216,15 @@ def _models_tables(measured, papers):
                "the paper, same classes", "objects marked / true", "Ŝ from epoch"]  # fmt: skip
     made = _table(columns, rows) if rows else []
     if by_class:
-        made += ["IoU by class:", *_table(["", *present], by_class)]
+        made += ["IoU by class:", *_table(["", *columns_of], by_class)]
     return made
 
 
 def _finished(runs, name):
-    """What the finished runs of an experiment measured, by seed."""
-    folders = sorted(runs.glob(f"{name}.seed_*"), key=lambda path: (len(path.name), path.name))
-    return [found for found in map(results_of, folders) if found]
+    """{folder's name: what it measured} of the finished runs of an experiment, by seed."""
+    folders = [p for p in runs.glob(f"{name}.seed_*") if re.fullmatch(r"\d+", p.suffix[6:])]
+    folders.sort(key=lambda path: int(path.suffix[6:]))
+    return {p.name: found for p in folders if (found := results_of(p))}
 
 
 def _joined(starts, model):
@@ -227,20 +234,23 @@ def _joined(starts, model):
     return "never" if starts[model] is None else str(starts[model] + 1)
 
 
-def page(asked, runs, command):
+def page(asked, runs, command, failed=()):
     """What the folder `runs` has of all experiments, as Markdown.
 
     Args:
-      asked: names of the experiments that `command` makes; others that are finished are shown too.
+      asked: names of the runs, EXPERIMENT.seed_K, that are `command`'s; others that are there are
+        shown too, and said to be another's, as are those that `failed` now.
     """
     measured, papers, told = {}, {}, set()
+    wanted, own_runs = {name.rpartition(".")[0] for name in asked}, set(asked) - set(failed)
     lines = [f"By `{command}`; each row alone with `--only=NAME`. "
              "Mean ± standard deviation over seeds, in percent."]  # fmt: skip
     for name, path in experiments("").items():
-        done = _finished(runs, name)
+        found = _finished(runs, name)
+        done = list(found.values())
         if done:
             measured[name] = done
-        elif name not in asked:
+        elif name not in wanted:
             continue
         title, papers[name] = described(path)
         phases = {phase for d in done for phase in d["phases"]}
@@ -250,7 +260,9 @@ def page(asked, runs, command):
             f" {max(d['day'] for d in done)}, {both:.1f} minutes of phases in {len(done)} run(s), "
             f"of them {own:.1f} beside what it shares with those above." if done else
             " Not measured yet."
-        ) + ("" if name in asked else " By an earlier command."))  # fmt: skip
+        ) + ("" if found.keys() <= own_runs else
+             f" By an earlier command: {', '.join(n for n in found if n not in own_runs)}."
+        ))  # fmt: skip
     if measured:
         lines += [*_masks_table(measured), *_models_tables(measured, papers)]
     return "\n".join(lines) + "\n"
@@ -264,14 +276,17 @@ def main(argv):
     for name in _NAMED:
         if flags.FLAGS[name].present:
             raise InputError(f"--{name}: each run gets its own; give --runs, --seeds and --only")
-    found = experiments(settings.only)
+    found, dry = experiments(settings.only), flags.FLAGS["dry_run"].value
     failed = [] if settings.show else run_all(settings, found)
-    if not config_flags.read(config.Pipeline).dry_run:
+    if settings.show or not dry:
+        runs = pathlib.Path(settings.runs)
+        asked = [f"{name}.seed_{seed}" for name in found for seed in range(settings.seeds)]
         command = shlex.join(["python", "-m", "aepsl_tf.experiments", *sys.argv[1:]])
-        made = page(found, pathlib.Path(settings.runs), command)
-        path = pathlib.Path(settings.runs) / "results.md"
-        write_atomic(path, made)
-        print(f"{made}\nwritten to {path}")
+        made = page(asked, runs, command, failed)
+        print(made)
+        if not dry:
+            write_atomic(runs / "results.md", made)
+            print(f"written to {runs / 'results.md'}")
     if failed:
         raise InputError(f"these runs failed, each with its own line above: {', '.join(failed)}")
 

@@ -154,7 +154,7 @@ class Pipeline:
 
         With --merge_steps=auto also until a step takes the regions further from the salient area.
         """
-        first, best = None, 0.0
+        first, best, compared = None, 0.0, 0
         auto = self.read(config.MakeMasks).merge_steps == "auto"
         for t in range(1, self.settings.max_steps + 1):
             name = f"step_{t}"
@@ -184,9 +184,9 @@ class Pipeline:
                                      "from an IoU of %.3f with the salient area to %.3f",
                                      t - 1, t, best, agreement)  # fmt: skip
                         return t - 1
-                    best = agreement
+                    best, compared = agreement, compared + 1
             yield self._step(f"mine_regions/{name}", mine_regions, config.MineRegions, step=t)
-        if best:
+        if 1 < compared == self.settings.max_steps:  # a plan does not know of steps to come
             logging.info("--merge_steps=auto: all %d, for each took the regions nearer to the "
                          "salient area", self.settings.max_steps)  # fmt: skip
         return self.settings.max_steps

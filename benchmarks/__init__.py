@@ -40,14 +40,14 @@ def _processor():
     return (named[1] if named else platform.machine()) + (f" ({found[0]})" if found else "")
 
 
-def settled(precision):
+def settled(precision, backbone="vgg16"):
     """A --precision, what auto takes on this machine in its place; says which that is."""
     if precision != "auto":
         return precision
     from aepsl_tf import config
     from aepsl_tf.training import precision as tries
 
-    taken, _ = tries.choose(config.TrainSegmenter(backbone="vgg16", precision="auto"))
+    taken, _ = tries.choose(config.TrainSegmenter(backbone=backbone, precision="auto"))
     print(f"auto takes {taken}\n")
     return taken
 
@@ -55,7 +55,8 @@ def settled(precision):
 def _versions():
     """Of the libraries that do the work, none of which need be imported for it."""
     installed = importlib.metadata.packages_distributions()
-    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty"]
+    command = ["git", "-C", str(pathlib.Path(__file__).parent), "describe", "--always", "--dirty",
+               "--exclude=*"]  # fmt: skip
     try:
         commit = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     except FileNotFoundError:

@@ -81,7 +81,7 @@ def main():
     ways["cache"] = ways["records, warp, frozen"] | {"cache_features": True}
     ways["cache, a head of 256 channels"] = ways["cache"] | {"fc_channels": 256}
     print(heading(arguments, *(d.name for d in tf.config.list_physical_devices("GPU"))))
-    precision = settled(arguments.precision)
+    precision = settled(arguments.precision, arguments.backbone)
     with tempfile.TemporaryDirectory() as folder:
         run_dir, ids = RunDir(pathlib.Path(folder) / "run"), pathlib.Path(folder) / "ids.txt"
         train = pathlib.Path(arguments.devkit) / "ImageSets/Segmentation/train.txt"

@@ -170,7 +170,7 @@ def main():
     from benchmarks import heading, settled  # an older checkout's worker finds none there
 
     print(heading(arguments))
-    arguments.precision = settled(arguments.precision)
+    arguments.precision = settled(arguments.precision, arguments.backbone)
     passed = [str(pathlib.Path(arguments.devkit).resolve())]
     for name in ("images", "backbone", "weights", "input", "input_size", "precision"):
         passed.append(f"--{name}={getattr(arguments, name)}")

@@ -122,14 +122,15 @@ class _Names:
 
 
 def _masks_of(ids, folders):
-    """(folder, `_Files` of masks): the first folder with a mask for every image, else the first."""
-    tried = []
+    """(folder, `_Files` of masks): the first folder with all images' masks, else with the most."""
+    best = None, _Files(ids, "", ())
     for folder in folders:
         files = _Files(ids, folder, (".png",))
+        if best[0] is None or len(files) > len(best[1]):
+            best = folder, files
         if len(files) == len(ids):
-            return folder, files
-        tried.append((folder, files))
-    return tried[0] if tried else (None, _Files(ids, "", ()))
+            break
+    return best
 
 
 class _Source:
@@ -144,7 +145,7 @@ class _Source:
     """
 
     def __init__(self, settings, before, in_order):
-        self.settings, self._before = settings, before
+        self.settings, self._before = settings, before or {}
         self.masks, self._mask_files = _masks_of(in_order, self._mask_folders())
         self.with_mask = len(self._mask_files)
         all_masks = bool(self.ids) and self.with_mask == len(self.ids)
@@ -161,11 +162,19 @@ class _Source:
 
     def truth_in_words(self):
         if self.has_truth:
-            where = f" in {self.masks.name}" if self.masks.name == _AUGMENTED else ""
+            where = f" in {_AUGMENTED}" if self._is_augmented() else ""
             return f"{len(self.ids)} masks{where}"
         if self.settings.ground_truth == "none":
             return "none (--ground_truth=none)"
         return f"none, {self.with_mask} of {len(self.ids)} masks are there"
+
+    def facts(self):
+        """What a later look must know: {"masks": the folder} where that is not the usual one."""
+        read = self.tags_from == "masks" or self.has_truth
+        return {"masks": _AUGMENTED} if read and self._is_augmented() else {}
+
+    def _is_augmented(self):
+        return self.masks is not None and self.masks.name == _AUGMENTED
 
     def _needed(self, files, folder, hint=""):
         if len(files) < len(self.ids):
@@ -233,8 +242,9 @@ class Devkit(_Source):
 
     Args:
       settings: `config.WriteVoc`.
-      before: where the tags came from when the split was written, or None. With --tags_from=auto
-        they still do: masks that were added since give it ground truth, not other tags.
+      before: facts of the split as it was written, or None: "tags_from", and "masks" as `facts`
+        says. With --tags_from=auto tags still come from there: masks that were added since give it
+        ground truth, not other tags.
     """
 
     def __init__(self, settings, before=None):
@@ -250,15 +260,16 @@ class Devkit(_Source):
     def _mask_folders(self):
         given = self.settings.masks_dir
         if not given:
-            return [self.root / _MASK_FOLDER, self.root / _AUGMENTED]
+            known = self._before.get("masks")
+            return [self.root / name for name in ([known] if known else (_MASK_FOLDER, _AUGMENTED))]
         here, below = pathlib.Path(given), self.root / given
         return [below if not here.exists() and below.exists() else here]
 
     def _tags_from(self, all_masks):
         if self.settings.labels_csv:
             return "csv"
-        if self._before in ("masks", "xml", "none"):
-            return self._before
+        if self._before.get("tags_from") in ("masks", "xml", "none"):
+            return self._before["tags_from"]
         if all_masks:
             return "masks"
         return "xml" if len(self._xml) else "none"
@@ -380,8 +391,8 @@ class Folder(_Source):
     def _tags_from(self, all_masks):
         if self.settings.labels_csv:
             return "csv"
-        if self._before in ("folders", "masks", "none"):
-            return self._before
+        if self._before.get("tags_from") in ("folders", "masks", "none"):
+            return self._before["tags_from"]
         if self._by_folder:
             return "folders"
         return "masks" if all_masks and self.settings.classes_file else "none"

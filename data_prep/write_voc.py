@@ -33,9 +33,9 @@ def run(settings, run_dir, workers=0):
         pictures without a tag.
     """
     key, truth_key = f"write_voc/{settings.split}", f"write_voc/{settings.split}/ground_truth"
-    done = run_dir.entry(key)
-    keeps = done and not run_dir.restart
-    source = sources.of(settings, done["facts"].get("tags_from") if keeps else None)
+    done, truth = run_dir.entry(key), run_dir.entry(truth_key)
+    before = (truth["facts"] if truth else {}) | (done["facts"] if done else {})
+    source = sources.of(settings, None if run_dir.restart else before)
     if not done and run_dir.chief:  # else these may not be needed
         source.refuse_missing()
 
@@ -43,6 +43,8 @@ def run(settings, run_dir, workers=0):
         source.refuse_missing()
         logging.info("%s: tags from %s; ground truth: %s", settings.split, source.tags_from,
                      source.truth_in_words())  # fmt: skip
+        if before.get("tags_from", source.tags_from) != source.tags_from:
+            logging.warning("%s: its tags were from %s", settings.split, before["tags_from"])
         classes, in_masks = source.classes(), []
         if source.tags_from == "masks" or source.has_truth:  # bad masks are refused first
             in_masks = _in_masks(source, classes, workers)
@@ -63,7 +65,8 @@ def run(settings, run_dir, workers=0):
             {"tags_from": source.tags_from, "untagged": settings.untagged},
         )
         records.write_family(partial, "images", counts, items, make, workers, facts=facts)
-        return {"tags_from": source.tags_from, "ground_truth": source.has_truth}
+        told = {"tags_from": source.tags_from, "ground_truth": source.has_truth}
+        return told | source.facts()
 
     def write_ground_truth(partial):
         source.refuse_missing(truth=True)
@@ -78,6 +81,7 @@ def run(settings, run_dir, workers=0):
         records.write_family(
             partial, "ground_truth", family.counts, items, make, workers, staged=True
         )
+        return source.facts()
 
     images = run_dir.family(settings.split, "images")
     facts = run_dir.phase(key, settings, [], images, write_images, reads=source.for_images())

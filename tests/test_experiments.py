@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -97,7 +98,7 @@ def fabricated(runs, name, seed, classes, steps=1, iou=0.5):
 
 def test_pictures_that_are_not_voc_s_have_no_paper_beside_them(tmp_path):
     fabricated(tmp_path, "table3_steps_1_to_1", 0, ["background", "cat", "snail"])
-    page = experiments.page(["table3_steps_1_to_1"], tmp_path, "COMMAND")
+    page = experiments.page(["table3_steps_1_to_1.seed_0"], tmp_path, "COMMAND")
     assert "| table3_steps_1_to_1 | no_psl | 1 | 50.0 | – | – | – | – |" in page
     assert "|  | background | cat | snail |" in page and "the paper:" not in page
 
@@ -110,7 +111,7 @@ def test_the_seeds_of_a_table_may_differ_in_steps_and_classes(tmp_path):
     result["iou"]["dog"] = None
     (folder / "eval/all.json").write_text(json.dumps({"no_psl": result} | {
         "masks_steps_1_to_1": result}))  # fmt: skip
-    lines = experiments.page(["grid_auto"], tmp_path, "COMMAND").splitlines()
+    lines = experiments.page([], tmp_path, "COMMAND").splitlines()
     of = {row: [line for line in lines if line.startswith(f"| grid_auto | {row} |")]
           for row in ("1 to 1", "1 to 2", "no_psl")}  # fmt: skip
     assert [len(found) for found in of.values()] == [1, 1, 1]
@@ -125,11 +126,35 @@ def test_when_online_masks_joined():
         "4", "never", "–"]  # fmt: skip
 
 
+def test_the_paper_beside_a_row_is_of_its_own_classes(tmp_path):
+    """Whatever other rows there are."""
+    name, row = "table3_steps_1_to_1", r"\| table3_steps_1_to_1 \| no_psl \| 1 \| 50.0 \| .*"
+    _, folder = fabricated(tmp_path, name, 0, ["background", "cat"])
+    path = folder / "eval/all.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | {"no_psl_crf": found["no_psl"]}))
+    summary = json.loads((folder / "summary.json").read_text())
+    summary["model_miou"]["no_psl_crf"] = 0.5
+    (folder / "summary.json").write_text(json.dumps(summary))
+    alone = re.search(row, experiments.page([], tmp_path, "COMMAND"))[0]
+    assert f"| {(82.6 + 60.0) / 2:.1f} |" in alone  # Table 3, step 1
+    fabricated(tmp_path, "grid_0.2", 0, ["background", "cat", "dog", "snail"])
+    beside = experiments.page([], tmp_path, "COMMAND")
+    assert re.search(row, beside)[0] == alone
+    assert "| the paper: steps_1 | 82.6 | 60.0 | – | – |" in beside
+
+
 def test_the_page_keeps_what_earlier_commands_measured(tmp_path):
-    fabricated(tmp_path, "table3_steps_1_to_1", 0, ["background", "cat"])
-    page = experiments.page(["table4"], tmp_path, "COMMAND")
-    assert "| table3_steps_1_to_1 | no_psl | 1 |" in page
-    assert page.count("By an earlier command.") == 1
+    """And takes no copy of a run for one more seed."""
+    for seed in (0, 1, 10):
+        fabricated(tmp_path, "table3_steps_1_to_1", seed, ["background", "cat"])
+    first = tmp_path / "table3_steps_1_to_1.seed_0"
+    shutil.copytree(first, tmp_path / "table3_steps_1_to_1.seed_0_SEC")
+    asked = ["table4.seed_0", "table3_steps_1_to_1.seed_0", "table3_steps_1_to_1.seed_1"]
+    page = experiments.page(asked, tmp_path, "COMMAND", failed=[asked[2]])
+    assert "| table3_steps_1_to_1 | no_psl | 3 |" in page
+    told = " By an earlier command: table3_steps_1_to_1.seed_1, table3_steps_1_to_1.seed_10.\n"
+    assert page.count("earlier command") == page.count(told) == 1
     assert re.search(r"\*\*table4\*\*: .* Not measured yet\.\n", page)
 
 
@@ -150,6 +175,9 @@ def test_two_experiments_share_a_run_and_make_a_page(devkit, tmp_path):
     planned = subprocess.run([*command, "--dry_run"], capture_output=True, text=True)
     assert planned.returncode == 0, planned.stderr[-3000:]
     assert planned.stdout.count("to do     write_voc/train\n") == 2 and not any(tmp_path.iterdir())
+    looked = subprocess.run([*command, "--dry_run", "--show"], capture_output=True, text=True)
+    assert looked.returncode == 0 and looked.stdout.count("Not measured yet") == 2
+    assert not any(tmp_path.iterdir())
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "taken from" in done.stderr
@@ -168,6 +196,7 @@ def test_two_experiments_share_a_run_and_make_a_page(devkit, tmp_path):
     command = [*command, "--only=table3_steps_1_to_1", "--seeds=2"]
     shown = subprocess.run([*command, "--show"], capture_output=True, text=True)
     assert shown.returncode == 0 and "| no_psl | 1 |" in shown.stdout
-    both = subprocess.run(command, capture_output=True, text=True)
+    both = subprocess.run([*command, "--restart"], capture_output=True, text=True)
     assert both.returncode == 0 and "experiment 2 of 2" in both.stderr
+    assert "restart" not in (tmp_path / "base.flags").read_text()
     assert re.search(r"\| no_psl \| 2 \| [\d.]+ ± [\d.]+ \|", both.stdout)

@@ -115,7 +115,7 @@ def _masks(miou):
 
 
 def _learned_from(count, mined):
-    if count and len(mined) > 1:
+    if count and count < len(mined):
         yield f"Segmenters learned from S of {merged(count)}; {len(mined)} were mined."
 
 

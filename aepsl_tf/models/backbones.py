@@ -72,7 +72,7 @@ def _warn_where_imitated(precision):
     """Says, once, that this machine has no instructions for a --precision."""
     if precision != "float32" and not _trains_dilated(precision.split("_")[-1]):
         logging.warning("--precision=%s: this machine imitates it, several times slower than "
-                        "float32; what a run began in it keeps", precision)  # fmt: skip
+                        "float32; a run that began in it goes on in it", precision)  # fmt: skip
 
 
 def convolve(inputs, kernel, dilation):

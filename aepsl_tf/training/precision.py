@@ -16,7 +16,7 @@ from aepsl_tf import quiet
 from aepsl_tf.models import backbones
 
 _SECONDS, _LEAST, _MOST = 1.0, 3, 10  # of the tries beside the first ones: how long, how many
-_HOPELESS = 2.0  # who takes as many times the best one's time need not be tried again
+_HOPELESS = 5.0  # who takes as many times the best one's time need not be tried again
 _SIDE, _IMAGES = 25, 2  # cells a side: large enough to tell, small enough for who imitates bfloat16
 _WORTH = {"precision": 0.9, "kernel_gradients": 0.97}
 """What is not the plain way must take no more than this share of its time: bfloat16 rounds to 8

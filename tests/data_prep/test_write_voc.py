@@ -197,6 +197,9 @@ def test_a_split_whose_masks_are_all_in_the_augmented_folder(write, some_masks, 
     _, run_dir = write(split="val")
     assert "val: tags from masks; ground truth: 2 masks" in caplog.text
     write()  # finished before
+    augmented.rename(some_masks / "elsewhere")
+    assert write()[0] == again  # what is not there any more is not compared
+    (some_masks / "elsewhere").rename(augmented)
     (augmented / "b.png").write_bytes((augmented / "a.png").read_bytes())
     with pytest.raises(InputError, match="write_voc/train/ground_truth was finished with another"):
         write()
