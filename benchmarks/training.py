@@ -4,8 +4,8 @@ python -m benchmarks.training --kinds=segmenter,classifier --batches=2,4,8
 
 VGG-16 LargeFOV on resident input, all layers learning. Each row is ours in one precision and with
 one way to the kernels' gradients, against the twin (`benchmarks/torch_twin.py`) in its own faster
-precision; ratio: our seconds by its seconds, median (least to most) over the rounds. "auto" marks
-the row that `--precision=auto --kernel_gradients=auto` take when asked at the start. "limit" is the
+precision (one that takes twice the other's time is asked with the first batch alone); ratio: our
+seconds by its seconds, median (least to most) over the rounds. "auto" marks the row that `--precision=auto --kernel_gradients=auto` take when asked at the start. "limit" is the
 share that the convolutions' GFLOP a second, of the whole step, have of the fastest forward
 convolution's in that precision (`benchmarks.layers`), timed before and after. --torch names the
 Python that has torch.
@@ -31,6 +31,7 @@ from benchmarks import heading, layers, median
 
 PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
 """--precision → the twin's."""
+HOPELESS = 2.0  # times the other's time: a twin that takes more is not asked with the next batch
 
 
 class Twin:
@@ -127,22 +128,27 @@ def main():
     ways = [taken] if arguments.auto else every
     print("| step | ours, images/s | limit | PyTorch | seconds, ours / PyTorch |\n"
           "|---|---:|---:|---:|---:|")  # fmt: skip
+    peers = list(PRECISIONS.values()) if arguments.torch else []
     for kind in arguments.kinds.split(","):
         for batch in map(int, arguments.batches.split(",")):
-            rows(arguments, kind, batch, ways, taken)
+            twins = rows(arguments, kind, batch, ways, taken, peers)
+            peers = [p for p in peers if twins[p] <= HOPELESS * min(twins.values())]
 
 
-def rows(arguments, kind, batch, ways, taken):
+def rows(arguments, kind, batch, ways, taken, peers):
     """Times ours in each way, and the twin in each precision, by turns; prints a row of each way.
 
     Args:
       taken: the way that auto takes.
+      peers: the twin's precisions.
+
+    Returns:
+      {the twin's precision: its seconds}.
     """
     wanted = batch, arguments.size
     limits = [_limits(ways, *wanted)]
     timed = {("ours", *way): Ours(kind, *wanted, *way) for way in ways}
-    if arguments.torch:
-        timed |= {("twin", p): Twin(arguments.torch, kind, *wanted, p) for p in PRECISIONS.values()}
+    timed |= {("twin", p): Twin(arguments.torch, kind, *wanted, p) for p in peers}
     rounds = [{who: one.seconds(arguments.steps) for who, one in timed.items()}
               for _ in range(arguments.rounds)]  # fmt: skip
     limits.append(_limits(ways, *wanted))
@@ -165,6 +171,7 @@ def rows(arguments, kind, batch, ways, taken):
     for one in timed.values():
         if isinstance(one, Twin):
             one.close()
+    return {precision: seconds for (_, precision), seconds in twins.items()}
 
 
 if __name__ == "__main__":

@@ -298,6 +298,31 @@ def test_training_and_its_limit(printed, monkeypatch):
     assert 0 < float(cells[1]) < 2  # of the best convolution's rate
 
 
+def test_a_twin_that_imitates_its_precision_is_asked_once(printed, monkeypatch):
+    asked = []
+
+    class Timed:
+        def __init__(self, *given):
+            self.precision = given[-1]
+            asked.append(given[-1])
+
+        def seconds(self, steps):
+            return 5.0 if self.precision == "bfloat16" else 1.0
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(training, "auto", lambda _: (("float32", "taps"), {}))
+    monkeypatch.setattr(training, "_limits", lambda ways, *_: {way[0]: 1.0 for way in ways})
+    monkeypatch.setattr(training, "Twin", Timed)
+    monkeypatch.setattr(training, "Ours", lambda *given: Timed(given[-2]))
+    found = printed(
+        training, "--kinds=segmenter,classifier", "--batches=2,4", "--size=33", "--auto"
+    )
+    assert asked == ["float32", "float32", "bfloat16"] + ["float32"] * 6
+    assert all(cells[-1] == "1.00 (1.00 to 1.00)" for cells in found.values()) and len(found) == 4
+
+
 def test_gflop_are_those_of_the_taps_that_see_something():
     found = layers.convolutions(321, precision="float32", kernel_gradients="library")
     by_name = {one[0].name: layers.gflop(*one) for one in found}
