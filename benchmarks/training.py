@@ -5,10 +5,11 @@ python -m benchmarks.training --kinds=segmenter,classifier --batches=2,4,8
 VGG-16 LargeFOV on resident input, all layers learning. Each row is ours in one precision and with
 one way to the kernels' gradients, against the twin (`benchmarks/torch_twin.py`) in its own faster
 precision (one that takes twice the other's time is asked with the first batch alone); ratio: our
-seconds by its seconds, median (least to most) over the rounds. "auto" marks the row that `--precision=auto --kernel_gradients=auto` take when asked at the start. "limit" is the
-share that the convolutions' GFLOP a second, of the whole step, have of the fastest forward
-convolution's in that precision (`benchmarks.layers`), timed before and after. --torch names the
-Python that has torch.
+seconds by its seconds, median (least to most) over the rounds. "auto" marks the row that
+`--precision=auto --kernel_gradients=auto` take when asked at the start. "limit" is the share that
+the convolutions' GFLOP a second, of the whole step, have of the fastest forward convolution's in
+that precision (`benchmarks.layers`), timed before and after. --torch names the Python that has
+torch.
 """
 
 import argparse
