@@ -154,9 +154,15 @@ def _every(dictionaries):
 
 
 def _masks_table(measured):
-    rows = []
+    """Of each step's masks; those that an experiment shares with one above are not told again."""
+    rows, told = [], set()
     for name, runs in measured.items():
         for step in _every(run["masks"] for run in runs):
+            key = f"make_masks/steps_1_to_{step[5:]}"
+            made = tuple(digest for run in runs for k, digest, _ in run["phases"] if k == key)
+            if made and made in told:
+                continue
+            told.add(made)
             of_step = [run["masks"][step] for run in runs if step in run["masks"]]
             chosen = [run["summary"]["agreement"].get(step, {}) for run in runs]
             thresholds = {c["threshold"] for c in chosen if c}

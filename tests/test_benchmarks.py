@@ -298,29 +298,32 @@ def test_training_and_its_limit(printed, monkeypatch):
     assert 0 < float(cells[1]) < 2  # of the best convolution's rate
 
 
-def test_a_twin_that_imitates_its_precision_is_asked_once(printed, monkeypatch):
+@pytest.mark.parametrize(
+    ("by", "twins"),
+    [({"float32": 1.0, "mixed_bfloat16": 3.1}, ["float32"]),
+     ({"float32": 1.0, "mixed_bfloat16": 2.0}, ["float32", "bfloat16"]),
+     ({"compute_capability": "9.0"}, ["float32", "bfloat16"])],
+)  # fmt: skip
+def test_a_twin_is_asked_in_no_precision_that_is_imitated(by, twins, printed, monkeypatch):
     asked = []
 
     class Timed:
         def __init__(self, *given):
-            self.precision = given[-1]
             asked.append(given[-1])
 
         def seconds(self, steps):
-            return 5.0 if self.precision == "bfloat16" else 1.0
+            return 1.0
 
         def close(self):
             pass
 
-    monkeypatch.setattr(training, "auto", lambda _: (("float32", "taps"), {}))
+    monkeypatch.setattr(training, "auto", lambda _: (("float32", "taps"), by))
     monkeypatch.setattr(training, "_limits", lambda ways, *_: {way[0]: 1.0 for way in ways})
     monkeypatch.setattr(training, "Twin", Timed)
-    monkeypatch.setattr(training, "Ours", lambda *given: Timed(given[-2]))
-    found = printed(
-        training, "--kinds=segmenter,classifier", "--batches=2,4", "--size=33", "--auto"
-    )
-    assert asked == ["float32", "float32", "bfloat16"] + ["float32"] * 6
-    assert all(cells[-1] == "1.00 (1.00 to 1.00)" for cells in found.values()) and len(found) == 4
+    monkeypatch.setattr(training, "Ours", lambda *given: Timed("ours"))
+    found = printed(training, "--kinds=segmenter", "--batches=2,4", "--size=33", "--auto")
+    assert asked == ["ours", *twins] * 2
+    assert all(cells[-1] == "1.00 (1.00 to 1.00)" for cells in found.values()) and len(found) == 2
 
 
 def test_gflop_are_those_of_the_taps_that_see_something():
