@@ -478,12 +478,12 @@ class Network(Config):
     )
     kernel_gradients: str = setting(
         "library",
-        "how convolutions of many channels get their kernel's gradient: by TensorFlow's own "
-        "operation, or as one matrix product for each of the kernel's taps, the same up to "
-        "rounding; auto: whichever this machine is faster by when a run's first training begins, "
-        "on GPUs library",
-        choices=("auto", "library", "taps"),
-        auto=("library", "taps"),
+        "how convolutions get their kernel's gradient: library: by TensorFlow's own operation; "
+        "taps, all_taps: by matrix products of what the kernel's taps saw, those that see 512 "
+        "channels or 64, the same up to rounding; auto: whichever this machine is fastest by when "
+        "a run's first training begins, on GPUs library",
+        choices=("auto", "library", "taps", "all_taps"),
+        auto=("library", "taps", "all_taps"),
     )
     cache_features: bool = setting(
         False, "run the frozen part once per image into a cache on disk (needs --input=warp)"

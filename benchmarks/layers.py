@@ -107,7 +107,9 @@ def main():
     parser.add_argument("--size", type=int, default=321)
     parser.add_argument("--precision", default="auto",
                         choices=["auto", "float32", "mixed_bfloat16"])  # fmt: skip
-    parser.add_argument("--kernel_gradients", default="library", choices=["library", "taps"])
+    parser.add_argument(
+        "--kernel_gradients", default="library", choices=["library", "taps", "all_taps"]
+    )
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     devices = (d.name for d in tf.config.list_physical_devices("GPU"))

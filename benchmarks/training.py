@@ -112,7 +112,7 @@ def main():
     parser.add_argument("--kinds", default="segmenter,classifier")
     parser.add_argument("--batches", default="2,4,8")
     parser.add_argument("--size", type=int, default=321)
-    parser.add_argument("--gradients", default="library,taps", help="by commas")
+    parser.add_argument("--gradients", default="library,taps,all_taps", help="by commas")
     parser.add_argument("--steps", type=int, default=2, help="a turn")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--auto", action="store_true", help="only the way that auto takes")

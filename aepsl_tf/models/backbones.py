@@ -20,7 +20,11 @@ from aepsl_tf import quiet
 from aepsl_tf.data.transforms import INPUT_MEAN
 from aepsl_tf.errors import InputError
 
-_MANY = 512  # channels from which a matrix product a tap is worth its call: conv4_2 to fc7
+_TAPS = {"taps": 512, "all_taps": 64}
+"""--kernel_gradients → the channels that a convolution must see to have its kernel's gradient by
+`convolve`: conv4_2 to fc7, where it is fast on most CPUs; all but the first, where the library's
+own is slow.
+"""
 # Filters of conv1…conv5 (each inner tuple one block) and of fc6 = fc7.
 _SIZES = {
     "vgg16": (((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3), 1024),
@@ -67,6 +71,11 @@ def _trains_dilated(dtype):
     return True
 
 
+def _taps(way, channels):
+    """Whether --kernel_gradients has `convolve` for a convolution that sees some channels."""
+    return way in _TAPS and channels >= _TAPS[way]
+
+
 @functools.cache
 def _warn_where_imitated(precision):
     """Says, once, that this machine has no instructions for a --precision."""
@@ -76,10 +85,12 @@ def _warn_where_imitated(precision):
 
 
 def convolve(inputs, kernel, dilation):
-    """A convolution of stride 1, padded to its input's size, whose kernel's gradient is taken tap
-    by tap: one matrix product of what the tap saw and the gradient of what it made of it.
+    """A convolution of stride 1, padded to its input's size, whose kernel's gradient is taken by
+    matrix products: of what taps saw and the gradient of what they made of it.
 
-    What a tap would see beyond the border is left out, a third of fc6's work at 41 × 41 cells.
+    Taps that lie beside each other share a product, which then is a larger one; but where they lie
+    far apart, each has its own, and what it would see beyond the border is left out: a third of
+    fc6's work at 41 × 41 cells.
 
     Args:
       inputs: `[B, H, W, C]`, of known H and W.
@@ -97,14 +108,26 @@ def convolve(inputs, kernel, dilation):
         ]  # fmt: skip
         return tf.reshape(shown, [-1, values.shape[-1]])
 
+    def beside(values):
+        """`[B, H, W, k C]`: what the taps of a row see, zeros beyond the border."""
+        wide = tf.pad(values, [[0, 0], [0, 0], [-offsets[0], offsets[-1]], [0, 0]])
+        return tf.concat([wide[:, :, x - offsets[0] :][:, :, :width] for x in offsets], -1)
+
     @tf.custom_gradient
     def convolved(inputs, kernel):
         def gradients(made):
-            taps = [
-                tf.matmul(seen(inputs, y, x), seen(made, -y, -x), transpose_a=True)
-                for y in offsets
-                for x in offsets
-            ]
+            if offsets[-1] <= width // 8:  # little lies beyond the border
+                rows = beside(inputs)
+                taps = [
+                    tf.matmul(seen(rows, y, 0), seen(made, -y, 0), transpose_a=True)
+                    for y in offsets
+                ]
+            else:
+                taps = [
+                    tf.matmul(seen(inputs, y, x), seen(made, -y, -x), transpose_a=True)
+                    for y in offsets
+                    for x in offsets
+                ]
             before = tf.raw_ops.Conv2DBackpropInput(
                 input_sizes=tf.shape(inputs), filter=kernel, out_backprop=made,
                 strides=[1] * 4, padding="SAME", dilations=[1, dilation, dilation, 1],
@@ -140,8 +163,8 @@ class DilatedConv2D(keras.layers.Conv2D):
     gradients. Half precision that the machine cannot train natively is computed in float32.
 
     Args:
-      kernel_gradients: "taps" takes the kernel's gradient from `convolve` where its input has
-        `_MANY` channels, which pays on some CPUs; "library" TensorFlow's own.
+      kernel_gradients: "taps" and "all_taps" take the kernel's gradient from `convolve` where its
+        input has the channels for it (`_TAPS`), which pays on some CPUs; "library" TensorFlow's.
     """
 
     def __init__(self, *args, kernel_gradients="library", **kwargs):
@@ -162,7 +185,7 @@ class DilatedConv2D(keras.layers.Conv2D):
         if not native and self.compute_dtype != "float32":
             inputs, kernel = tf.cast(inputs, tf.float32), tf.cast(kernel, tf.float32)
             native = _trains_dilated("float32")
-        by_taps = self.kernel_gradients == "taps" and inputs.shape[-1] >= _MANY
+        by_taps = _taps(self.kernel_gradients, inputs.shape[-1])
         if native and by_taps and None not in inputs.shape[1:3]:
             made = convolve(inputs, tf.convert_to_tensor(kernel), self.dilation_rate[0])
         elif native:
@@ -239,18 +262,20 @@ def middle_filters(backbone):
     return _SIZES[backbone][0][2][0]
 
 
-def by_taps(config):
-    """{(channels seen, filters, side, dilation)} of the convolutions that learn and of which
-    --kernel_gradients=taps takes the kernel's gradient tap by tap.
+def by_taps(config, way="taps"):
+    """{(channels seen, filters, side, dilation, stride of the cells)} of the convolutions that
+    learn and whose kernel's gradient a --kernel_gradients has from `convolve`.
     """
-    channels, found = 3, set()
+    channels, stride, found = 3, 1, set()
     for number, stage in enumerate(_blocks(config)):
         for layer in stage:
             if isinstance(layer, DilatedConv2D):
-                if number >= _FREEZE_BLOCKS[config.freeze_through] and channels >= _MANY:
+                if number >= _FREEZE_BLOCKS[config.freeze_through] and _taps(way, channels):
                     side, dilation = layer.kernel_size[0], layer.dilation_rate[0]
-                    found.add((channels, layer.filters, side, dilation))
+                    found.add((channels, layer.filters, side, dilation, stride))
                 channels = layer.filters
+            elif isinstance(layer, keras.layers.MaxPool2D):
+                stride *= layer.strides[0]
     return found
 
 

@@ -37,7 +37,7 @@ def choose(config):
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         what = "two convolutions, forward and backward"
-        return _faster("precision", "float32", "mixed_bfloat16", measure(config.backbone), what)
+        return _fastest("precision", "float32", measure(config.backbone), what)
     details = (tf.config.experimental.get_device_details(gpu) for gpu in gpus)
     least = min(found.get("compute_capability", (0, 0)) for found in details)
     precision = "mixed_bfloat16" if least >= (8, 0) else "float32"
@@ -57,17 +57,19 @@ def choose_gradients(config):
         logging.info("--kernel_gradients=auto: library (%s)", why)
         return "library", {"why": why}
     found = measure_gradients(config)
-    return _faster("kernel_gradients", "library", "taps", found, "kernels' gradients")
+    return _fastest("kernel_gradients", "library", found, "kernels' gradients")
 
 
-def _faster(field, plain, other, found, what):
-    """(value, why) of a field: `other` where it is worth it, by {value: seconds} of doing `what`;
-    one that this machine cannot do is not among them.
+def _fastest(field, plain, found, what):
+    """(value, why) of a field: the fastest one if that is worth it, else the plain one.
+
+    Args:
+      found: {value: seconds of doing `what`}; one that this machine cannot do is not among them.
     """
     why = {name: round(seconds, 6) for name, seconds in found.items()}
-    never = float("inf")
-    worth = other in why and why[other] <= _WORTH[field] * why.get(plain, never)
-    value = other if worth else plain
+    fastest = min(why, key=why.get, default=plain)
+    worth = why.get(fastest, 0) <= _WORTH[field] * why.get(plain, float("inf"))
+    value = fastest if worth else plain
     said = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in why.items())
     logging.info("--%s=auto: %s (%s: %s)", field, value, what, said)
     return value, why
@@ -90,15 +92,25 @@ def measure(backbone):
 
 def measure_gradients(config):
     """{way: seconds} that the gradients of the kernels take in which the ways differ, one of each
-    shape; nothing else of a step, which would hide the difference behind its own noise.
+    shape, and of the shapes of fewer channels, whose work is as much, the middle one; nothing else
+    of a step, which would hide the difference behind its own noise.
     """
-    shapes, ways = sorted(backbones.by_taps(config)), ("library", "taps")
+    many = sorted(backbones.by_taps(config, "taps"))
+    few = sorted(backbones.by_taps(config, "all_taps").difference(many))
+    shapes, ways = many + few[len(few) // 2 :][:1], ("library", "all_taps")
     best = [
         _best({way: functools.partial(_kernel, config, way, *shape) for way in ways}, len(shapes))
         for shape in shapes
     ]
-    return {way: sum(of_shape[way] for of_shape in best)
-            for way in ways if all(way in of_shape for of_shape in best)}  # fmt: skip
+    if not all(way in of_shape for of_shape in best for way in ways):
+        return {"library": sum(of_shape["library"] for of_shape in best)}
+    taken = {"library": 0, "taps": len(many), "all_taps": len(shapes)}
+    if not few:
+        del taken["all_taps"]  # it is what taps is
+    return {
+        way: sum(of[ways[index < count]] for index, of in enumerate(best))
+        for way, count in taken.items()
+    }
 
 
 def _best(made, share=1):
@@ -144,7 +156,7 @@ def _layer(filters, dilation, precision):
     )  # fmt: skip
 
 
-def _kernel(config, way, channels, filters, side, dilation):
+def _kernel(config, way, channels, filters, side, dilation, stride):
     """`step()` computes the gradient of a convolution's kernel by one image: the shorter a try, the
     sooner one has the machine for itself.
     """
@@ -152,7 +164,7 @@ def _kernel(config, way, channels, filters, side, dilation):
         filters, side, padding="same", dilation_rate=dilation, dtype=config.precision,
         kernel_gradients=way,
     )  # fmt: skip
-    shown = [1, *[-(-config.input_size // 8)] * 2]
+    shown = [1, *[-(-config.input_size // stride)] * 2]
     given = [
         tf.cast(tf.random.stateless_uniform(shape, [0, 0]), layer.compute_dtype)
         for shape in ([*shown, channels], [side, side, channels, filters], [*shown, filters])

@@ -109,6 +109,28 @@ def test_a_real_try_of_the_gradients(monkeypatch):
     assert sorted(tapped) == [2, 12]  # conv5's dilation and fc6's, by taps once each
 
 
+def test_the_gradients_of_fewer_channels_are_tried_by_one_of_their_shapes(monkeypatch):
+    """Each shape is a race; all that see 512 channels count for both ways of taps."""
+    raced = []
+
+    def best(made, share):
+        shapes = {one.args[2:] for one in made.values()}
+        raced.extend(shapes)
+        few = max(shapes)[0] < 512
+        return {"library": 1.0, "all_taps": 10.0 if few else 0.25}
+
+    monkeypatch.setattr(precision, "_best", best)
+    found = precision.measure_gradients(config.TrainClassifier(freeze_through="none"))
+    assert found == {"library": 5.0, "taps": 2.0, "all_taps": 11.0}
+    assert (128, 256, 3, 1, 4) in raced and len(raced) == 5
+
+
+def test_a_machine_without_taps_has_the_library(monkeypatch):
+    monkeypatch.setattr(precision, "_best", lambda made, share: {"library": 1.0})
+    found = precision.measure_gradients(config.TrainClassifier(freeze_through="conv4"))
+    assert found.keys() == {"library"}
+
+
 def test_nothing_is_tried_where_taps_never_apply(monkeypatch, caplog):
     monkeypatch.setattr(precision, "measure_gradients", lambda config: pytest.fail("tried"))
     settings = config.TrainClassifier(backbone="vgg16_small", kernel_gradients="auto")
