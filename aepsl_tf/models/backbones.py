@@ -34,6 +34,12 @@ _INPUT_SCALE = {"vgg16": 1.0, "vgg16_small": 1 / 64}
 _FREEZE_BLOCKS = {"none": 0, "conv3": 3, "conv4": 4, "pool5a": 5}
 
 
+_LARGE = 4_000_000
+"""Values of a picture's input, a row of taps wide, from which `convolve` goes picture by picture:
+what it copies of a batch would else be several times the batch's activations.
+"""
+
+
 @keras.saving.register_keras_serializable("aepsl_tf")
 class CaffeInput(keras.layers.Layer):
     """RGB 0..255 `[B, H, W, 3]` → BGR minus the mean that the ImageNet weights were trained with.
@@ -113,26 +119,47 @@ def convolve(inputs, kernel, dilation):
         wide = tf.pad(values, [[0, 0], [0, 0], [-offsets[0], offsets[-1]], [0, 0]])
         return tf.concat([wide[:, :, x - offsets[0] :][:, :, :width] for x in offsets], -1)
 
+    def products(inputs, made):
+        """The kernel's gradient as a list of products, in the order of taps."""
+        if offsets[-1] <= width // 8:  # little lies beyond the border
+            rows = beside(inputs)
+            return [
+                tf.matmul(seen(rows, y, 0), seen(made, -y, 0), transpose_a=True) for y in offsets
+            ]
+        return [
+            tf.matmul(seen(inputs, y, x), seen(made, -y, -x), transpose_a=True)
+            for y in offsets
+            for x in offsets
+        ]
+
+    def one_by_one(inputs, made):
+        """The same, stacked, a picture at a time, and summed in float32."""
+
+        def add(picture, summed):
+            one = products(inputs[picture : picture + 1], made[picture : picture + 1])
+            one = tf.reshape(tf.cast(tf.stack(one), tf.float32), summed.shape)
+            return picture + 1, summed + one
+
+        begin = 0, tf.zeros([side * side * channels, filters])
+        _, summed = tf.while_loop(
+            lambda picture, _: picture < tf.shape(made)[0], add, begin, parallel_iterations=1
+        )
+        return tf.cast(summed, made.dtype)
+
     @tf.custom_gradient
     def convolved(inputs, kernel):
         def gradients(made):
-            if offsets[-1] <= width // 8:  # little lies beyond the border
-                rows = beside(inputs)
-                taps = [
-                    tf.matmul(seen(rows, y, 0), seen(made, -y, 0), transpose_a=True)
-                    for y in offsets
-                ]
+            with tf.control_dependencies([made]):  # else copies of every layer's input lie waiting
+                shown = tf.identity(inputs)
+            if side * channels * height * width > _LARGE:
+                taps = one_by_one(shown, made)
             else:
-                taps = [
-                    tf.matmul(seen(inputs, y, x), seen(made, -y, -x), transpose_a=True)
-                    for y in offsets
-                    for x in offsets
-                ]
+                taps = tf.stack(products(shown, made))
             before = tf.raw_ops.Conv2DBackpropInput(
                 input_sizes=tf.shape(inputs), filter=kernel, out_backprop=made,
                 strides=[1] * 4, padding="SAME", dilations=[1, dilation, dilation, 1],
             )  # fmt: skip
-            return before, tf.reshape(tf.stack(taps), [side, side, channels, filters])
+            return before, tf.reshape(taps, [side, side, channels, filters])
 
         return tf.nn.conv2d(inputs, kernel, 1, "SAME", dilations=dilation), gradients
 

@@ -171,9 +171,16 @@ def test_dilated_convolution_is_keras_s(trains, dtype, monkeypatch):
 
 @pytest.mark.parametrize("side", [1, 3, 5])
 @pytest.mark.parametrize("dilation", [1, 2, 4, 12])  # the first by rows of taps, unless side is 5
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("dtype, near", [("float32", 1e-5), ("mixed_bfloat16", 0.02)])
-def test_kernel_gradients_by_taps_are_the_library_s(side, dilation, dtype, near, monkeypatch):
-    """Taps that see nothing, for their dilation is more than the picture, among them."""
+def test_kernel_gradients_by_taps_are_the_library_s(
+    side, dilation, large, dtype, near, monkeypatch
+):
+    """Taps that see nothing, for their dilation is more than the picture, among them; and pictures
+    one by one.
+    """
+    if large:
+        monkeypatch.setattr(backbones, "_LARGE", 0)
     monkeypatch.setitem(backbones._TAPS, "taps", 3)
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(size=[2, 9, 11, 3]).astype(np.float32))
