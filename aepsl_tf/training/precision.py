@@ -61,15 +61,16 @@ def choose_gradients(config):
 
 
 def _fastest(field, plain, found, what):
-    """(value, why) of a field: the fastest one if that is worth it, else the plain one.
+    """(value, why) of a field: the plain one, or a further one that is worth leaving it for.
 
     Args:
-      found: {value: seconds of doing `what`}; one that this machine cannot do is not among them.
+      found: {value: seconds of doing `what`}, the plainer first; one that this machine cannot do is
+        not among them.
     """
-    why = {name: round(seconds, 6) for name, seconds in found.items()}
-    fastest = min(why, key=why.get, default=plain)
-    worth = why.get(fastest, 0) <= _WORTH[field] * why.get(plain, float("inf"))
-    value = fastest if worth else plain
+    why, value = {name: round(seconds, 6) for name, seconds in found.items()}, plain
+    for name, seconds in why.items():
+        if name != plain and seconds <= _WORTH[field] * why.get(value, float("inf")):
+            value = name
     said = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in why.items())
     logging.info("--%s=auto: %s (%s: %s)", field, value, what, said)
     return value, why
@@ -92,9 +93,14 @@ def measure(backbone):
 
 def measure_gradients(config):
     """{way: seconds} that the gradients of the kernels take in which the ways differ, one of each
-    shape, and of the shapes of fewer channels, whose work is as much, the middle one; nothing else
-    of a step, which would hide the difference behind its own noise.
+    shape, and of the shapes of fewer channels the middle one, for all of them by their work;
+    nothing else of a step, which would hide the difference behind its own noise.
     """
+
+    def work(shape):
+        channels, filters, side, _, stride = shape
+        return channels * filters * (side / stride) ** 2
+
     many = sorted(backbones.by_taps(config, "taps"))
     few = sorted(backbones.by_taps(config, "all_taps").difference(many))
     shapes, ways = many + few[len(few) // 2 :][:1], ("library", "all_taps")
@@ -102,14 +108,16 @@ def measure_gradients(config):
         _best({way: functools.partial(_kernel, config, way, *shape) for way in ways}, len(shapes))
         for shape in shapes
     ]
-    if not all(way in of_shape for of_shape in best for way in ways):
-        return {"library": sum(of_shape["library"] for of_shape in best)}
+    times = [1.0] * len(many) + [sum(map(work, few)) / work(shape) for shape in shapes[len(many) :]]
     taken = {"library": 0, "taps": len(many), "all_taps": len(shapes)}
     if not few:
         del taken["all_taps"]  # it is what taps is
+    ran = {way: [ways[index < count] for index in range(len(shapes))]
+           for way, count in taken.items()}  # fmt: skip
     return {
-        way: sum(of[ways[index < count]] for index, of in enumerate(best))
-        for way, count in taken.items()
+        way: sum(of[name] * time for of, name, time in zip(best, names, times, strict=True))
+        for way, names in ran.items()
+        if all(name in of for of, name in zip(best, names, strict=True))
     }
 
 

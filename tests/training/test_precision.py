@@ -121,7 +121,8 @@ def test_the_gradients_of_fewer_channels_are_tried_by_one_of_their_shapes(monkey
 
     monkeypatch.setattr(precision, "_best", best)
     found = precision.measure_gradients(config.TrainClassifier(freeze_through="none"))
-    assert found == {"library": 5.0, "taps": 2.0, "all_taps": 11.0}
+    # Of the six shapes of fewer channels three have the middle one's work, three twice as much.
+    assert found == {"library": 4.0 + 9, "taps": 1.0 + 9, "all_taps": 1.0 + 90}
     assert (128, 256, 3, 1, 4) in raced and len(raced) == 5
 
 
@@ -129,6 +130,19 @@ def test_a_machine_without_taps_has_the_library(monkeypatch):
     monkeypatch.setattr(precision, "_best", lambda made, share: {"library": 1.0})
     found = precision.measure_gradients(config.TrainClassifier(freeze_through="conv4"))
     assert found.keys() == {"library"}
+    monkeypatch.setattr(precision, "_best", lambda made, share: {})
+    assert precision.choose_gradients(config.TrainClassifier())[0] == "library"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "chosen"),
+    [((1, 0.98, 0.975), "library"), ((1, 0.9, 0.89), "taps"), ((1, 0.9, 0.8), "all_taps"),
+     ((1, 1.1, 0.9), "all_taps")],
+)  # fmt: skip
+def test_a_further_way_is_taken_where_it_is_worth_leaving_the_plainer(seconds, chosen, monkeypatch):
+    found = dict(zip(("library", "taps", "all_taps"), seconds, strict=True))
+    monkeypatch.setattr(precision, "measure_gradients", lambda config: found)
+    assert precision.choose_gradients(config.TrainClassifier())[0] == chosen
 
 
 def test_nothing_is_tried_where_taps_never_apply(monkeypatch, caplog):
