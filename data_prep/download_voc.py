@@ -35,7 +35,7 @@ from aepsl_tf.data import encoding
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import alone, write_atomic
 from aepsl_tf.progress import progress
-from data_prep import mat5
+from data_prep import mat5, sources
 
 OFFICIAL = (config.DownloadVoc().voc_md5, config.DownloadVoc().sbd_md5)
 TRAIN_AUG = 10_582
@@ -98,7 +98,7 @@ def _beside(path):
 
 
 def _masks(root):
-    return root / "SegmentationClassAug"
+    return root / sources.AUGMENTED
 
 
 def _list(root, split):

@@ -16,7 +16,7 @@ from aepsl_tf.files import Content, path_below, walk
 from data_prep import tags
 
 _MASK_FOLDER = "SegmentationClass"
-_AUGMENTED = "SegmentationClassAug"  # `download_voc`'s: SBD's masks, and VOC's where there are any
+AUGMENTED = "SegmentationClassAug"  # `download_voc`'s: SBD's masks, and VOC's where there are any
 
 
 def of(settings, before=None):
@@ -162,7 +162,7 @@ class _Source:
 
     def truth_in_words(self):
         if self.has_truth:
-            where = f" in {_AUGMENTED}" if self._is_augmented() else ""
+            where = f" in {AUGMENTED}" if self._is_augmented() else ""
             return f"{len(self.ids)} masks{where}"
         if self.settings.ground_truth == "none":
             return "none (--ground_truth=none)"
@@ -171,10 +171,10 @@ class _Source:
     def facts(self):
         """What a later look must know: {"masks": the folder} where that is not the usual one."""
         read = self.tags_from == "masks" or self.has_truth
-        return {"masks": _AUGMENTED} if read and self._is_augmented() else {}
+        return {"masks": AUGMENTED} if read and self._is_augmented() else {}
 
     def _is_augmented(self):
-        return self.masks is not None and self.masks.name == _AUGMENTED
+        return self.masks is not None and self.masks.name == AUGMENTED
 
     def _needed(self, files, folder, hint=""):
         if len(files) < len(self.ids):
@@ -261,7 +261,7 @@ class Devkit(_Source):
         given = self.settings.masks_dir
         if not given:
             known = self._before.get("masks")
-            return [self.root / name for name in ([known] if known else (_MASK_FOLDER, _AUGMENTED))]
+            return [self.root / name for name in ([known] if known else (_MASK_FOLDER, AUGMENTED))]
         here, below = pathlib.Path(given), self.root / given
         return [below if not here.exists() and below.exists() else here]
 

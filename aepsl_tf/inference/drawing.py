@@ -34,7 +34,9 @@ def overlay(image, mask, palette, alpha=0.55):
     border, void = np.zeros(mask.shape, bool), mask == VOID
     for neighbour in (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:]):
         border |= neighbour != mask
-    _paint(drawn, border & ~void, cv2.convertScaleAbs(drawn, alpha=_BORDER_SHADE))
+    shade = _BORDER_SHADE
+    dark = cv2.addWeighted(image, shade * (1 - alpha), colours, shade * alpha, 0)
+    _paint(drawn, border & ~void, dark)
     if void.any():
         rows, columns = np.ogrid[: mask.shape[0], : mask.shape[1]]
         between = (rows + columns) % _HATCH_PERIOD >= _HATCH_PERIOD // 2

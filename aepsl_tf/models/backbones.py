@@ -116,8 +116,9 @@ def convolve(inputs, kernel, dilation):
 
     def beside(values):
         """`[B, H, W, k C]`: what the taps of a row see, zeros beyond the border."""
-        wide = tf.pad(values, [[0, 0], [0, 0], [-offsets[0], offsets[-1]], [0, 0]])
-        return tf.concat([wide[:, :, x - offsets[0] :][:, :, :width] for x in offsets], -1)
+        pad = offsets[-1]
+        wide = tf.pad(values, [[0, 0], [0, 0], [pad, pad], [0, 0]])
+        return tf.concat([wide[:, :, pad + x : pad + x + width] for x in offsets], -1)
 
     def products(inputs, made):
         """The kernel's gradient as a list of products, in the order of taps."""

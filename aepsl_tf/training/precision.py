@@ -7,6 +7,7 @@ the fast ones.
 """
 
 import functools
+import operator
 import time
 
 import tensorflow as tf
@@ -112,13 +113,12 @@ def measure_gradients(config):
     taken = {"library": 0, "taps": len(many), "all_taps": len(shapes)}
     if not few:
         del taken["all_taps"]  # it is what taps is
-    ran = {way: [ways[index < count] for index in range(len(shapes))]
-           for way, count in taken.items()}  # fmt: skip
-    return {
-        way: sum(of[name] * time for of, name, time in zip(best, names, times, strict=True))
-        for way, names in ran.items()
-        if all(name in of for of, name in zip(best, names, strict=True))
-    }
+    found = {}
+    for way, count in taken.items():
+        ran = [of.get(ways[index < count]) for index, of in enumerate(best)]
+        if None not in ran:
+            found[way] = sum(map(operator.mul, ran, times))
+    return found
 
 
 def _best(made, share=1):

@@ -279,8 +279,10 @@ def test_real_convolutions_are_keras_s_in_float32(name):
     truth = both_ways(plain, x, weigh)
     ways = ["library", *(["all_taps"] if backbones._taps("all_taps", shape[-1]) else [])]
     for (dtype, near), way in itertools.product(
-        [("float32", 1e-5), ("mixed_bfloat16", 0.005 if has_avx512() else 0.04)], ways
+        [("float32", 5e-6), ("mixed_bfloat16", 0.005 if has_avx512() else 0.04)], ways
     ):
+        if (dtype, way, shape[1]) == ("float32", "all_taps", 321):
+            near = 1e-5
         layer = real_layers(precision=dtype, kernel_gradients=way)[name]
         layer.activation = keras.activations.linear  # a ReLU switched by rounding is no fault
         layer.build(shape)
