@@ -80,3 +80,22 @@ def test_the_test_sees_imports_in_functions():
     source = "def run():\n    def work():\n        from aepsl_tf.phases import relabel\n"
     assert wrong("aepsl_tf.models.network", source) == ["aepsl_tf.phases.relabel"]
     assert wrong("aepsl_tf.data.records", "import data_prep.tags") == ["data_prep.tags"]
+
+
+def converted(source):
+    """The lines of a module with a `tf.function` that would search Python for `if` and `while` over
+    tensors (AutoGraph), which takes seconds for what this package writes as `tf.cond`.
+    """
+    tree = ast.parse(source)
+    plain = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
+             for node in node.decorator_list if ast.unparse(node) == "tf.function"]  # fmt: skip
+    called = [node for node in ast.walk(tree) if isinstance(node, ast.Call)
+              and ast.unparse(node.func) == "tf.function"
+              and "autograph=False" not in map(ast.unparse, node.keywords)]  # fmt: skip
+    return [node.lineno for node in plain + called]
+
+
+def test_no_graph_is_made_by_autograph():
+    found = {name: converted(path.read_text()) for name, path in MODULES.items()}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    assert converted("@tf.function\ndef f(x):\n    return tf.function(g)(x)") == [1, 3]

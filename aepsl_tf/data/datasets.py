@@ -20,6 +20,11 @@ _BLANK = {
 }
 """What rows that do not count hold: no label, a mask without a labelled pixel."""
 
+_UNCONVERTED = tf.autograph.experimental.do_not_convert
+"""No graph of this package has Python's `if` or `while` over tensors, and searching for them takes
+seconds: so it is with every `tf.function` too.
+"""
+
 
 def record_reader(families, fields):
     """`read(row) -> {field: tensor}`, inside a graph: fields of the records of one image.
@@ -103,6 +108,7 @@ def _rows(first, size, batch_rows):
     `first` on.
     """
 
+    @_UNCONVERTED
     def of(number):
         # Not stateful, here and wherever else this chain calls Python: with --deterministic,
         # tf.data does one after the other, and nothing ahead, what hangs on state.
@@ -126,7 +132,7 @@ def _loaded(rows, load, batch):
     """
     options = tf.data.Options()
     options.autotune.enabled = False
-    made = rows.map(load, num_parallel_calls=runners.worker_count(0))
+    made = rows.map(_UNCONVERTED(load), num_parallel_calls=runners.worker_count(0))
     return made.batch(batch, drop_remainder=True).with_options(options)
 
 

@@ -4,6 +4,7 @@ A served model has no Pillow. What TensorFlow's own operations give with the sam
 bit, is decoded here; all else is refused by name. Checksums of PNGs are not looked at.
 """
 
+import functools
 import typing
 
 import numpy as np
@@ -11,7 +12,6 @@ import tensorflow as tf
 
 from aepsl_tf.data import transforms
 
-_JPEG, _PNG, _WEBP, _BMP = range(4)
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM")
 _REFUSED = {b"GIF8": "a GIF", b"II*\0": "a TIFF", b"MM\0*": "a TIFF"}
 _CONVERT = "convert it to a JPEG or PNG of upright RGB pixels"
@@ -35,7 +35,7 @@ class _Look(typing.NamedTuple):
 def decode_file(encoded, name, max_pixels):
     """A picture file → uint8 RGB `[H, W, 3]`, upright, alpha laid over white.
 
-    For a graph (autograph). The pixels are those that `predict` sees.
+    The pixels are those that `predict` sees.
 
     Args:
       encoded: the file's bytes, a scalar string.
@@ -49,17 +49,11 @@ def decode_file(encoded, name, max_pixels):
     # So that what lies behind the end reads as zeros, however wrong a length is.
     data = tf.concat([tf.io.decode_raw(encoded, tf.uint8), tf.zeros([64], tf.uint8)], 0)
     kind, reason = _kind(encoded)
-    if kind == _JPEG:
-        look = _look_at_jpeg(data)
-    elif kind == _PNG:
-        look = _look_at_png(data)
-    elif kind == _WEBP:
-        look = _look_at_webp(data)
-    elif kind == _BMP:
-        look = _look_at_bmp(data)
-    else:
-        nothing = tf.zeros([2], tf.int32)
-        look = _Look(reason, tf.ones_like(nothing), nothing, nothing)
+    nothing = tf.zeros([2], tf.int32)
+    look = tf.switch_case(1 + kind, [
+        lambda: _Look(reason, tf.ones_like(nothing), nothing, nothing),
+        *(functools.partial(look, data) for look in _LOOKS),
+    ])  # fmt: skip
     wrong, turned = _orientation(encoded, data, look)
     pixels = tf.reduce_prod(tf.cast(look.area, tf.int64))
     reason = _first(
@@ -87,30 +81,35 @@ def _kind(encoded):
 
 
 def _decoded(encoded, data, kind):
-    if kind == _JPEG:
-        pixels = transforms.decode_image(encoded)
-    elif kind == _PNG:
-        pixels = _decoded_png(encoded, data)
-    elif kind == _WEBP:
+    """uint8 `[H, W, 3]` of one of `_SIGNATURES`."""
+
+    def webp():
         pixels = tf.io.decode_webp(encoded, channels=0)[0]
-        if tf.shape(pixels)[-1] == 4:
-            pixels = _over_white(pixels)
-    else:
-        pixels = tf.io.decode_bmp(encoded, channels=3)
+        return tf.cond(tf.shape(pixels)[-1] == 4, lambda: _over_white(pixels), lambda: pixels)
+
+    pixels = tf.switch_case(kind, [
+        lambda: transforms.decode_image(encoded),
+        lambda: _decoded_png(encoded, data),
+        webp,
+        lambda: tf.io.decode_bmp(encoded, channels=3),
+    ])  # fmt: skip
     return tf.ensure_shape(pixels, [None, None, 3])
 
 
 def _decoded_png(encoded, data):
     depth, color = _number(data, 24, 1), _number(data, 25, 1)
     chunks, _ = _segments(_png_chunk, data, 8, b"IEND")
-    if color == 0 and depth == 16:  # rounded, as `encoding.to_rgb` does it
+
+    def fine_grey():  # rounded, as `encoding.to_rgb` does it
         grey = tf.cast(tf.io.decode_png(encoded, channels=1, dtype=tf.uint16), tf.int32)
-        pixels = tf.repeat(tf.cast((grey + 128) // 257, tf.uint8), 3, axis=-1)
-    elif color >= 4 or _has(chunks, b"tRNS"):
-        pixels = _over_white(tf.io.decode_png(encoded, channels=4))
-    else:
-        pixels = tf.io.decode_png(encoded, channels=3)
-    return pixels
+        return tf.repeat(tf.cast((grey + 128) // 257, tf.uint8), 3, axis=-1)
+
+    transparent = (color >= 4) | _has(chunks, b"tRNS")
+    return tf.case(
+        [((color == 0) & (depth == 16), fine_grey),
+         (transparent, lambda: _over_white(tf.io.decode_png(encoded, channels=4)))],
+        default=lambda: tf.io.decode_png(encoded, channels=3),
+    )  # fmt: skip
 
 
 def _over_white(pixels):
@@ -122,13 +121,13 @@ def _over_white(pixels):
 
 def _turned(pixels, turned):
     """Upright, as `encoding.upright` does it: EXIF orientation 1..8."""
-    if turned >= 5:
-        pixels = tf.transpose(pixels, [1, 0, 2])
-    if _is_any(turned, (2, 3, 6, 7)):
-        pixels = pixels[:, ::-1]
-    if _is_any(turned, (3, 4, 7, 8)):
-        pixels = pixels[::-1]
-    return pixels
+
+    def where(turns, how, pixels):
+        return tf.cond(_is_any(turned, turns), lambda: how(pixels), lambda: pixels)
+
+    pixels = where((5, 6, 7, 8), lambda of: tf.transpose(of, [1, 0, 2]), pixels)
+    pixels = where((2, 3, 6, 7), lambda of: of[:, ::-1], pixels)
+    return where((3, 4, 7, 8), lambda of: of[::-1], pixels)
 
 
 # ------------------------------------------------------------------------- what a file says
@@ -233,13 +232,11 @@ def _look_at_webp(data):
     first, body = _number(data, 12, 4), 20
     # Bits of the lossless header: width − 1 and height − 1, 14 each.
     packed = _number(data, body + 1, 4, little=True)
-    if first == _code(b"VP8X"):
-        area = tf.stack([_number(data, body + 7, 3, True), _number(data, body + 4, 3, True)]) + 1
-    elif first == _code(b"VP8L"):
-        area = tf.stack([packed // 2**14 % 2**14, packed % 2**14]) + 1
-    else:
-        area = tf.stack([_number(data, body + 8, 2, True), _number(data, body + 6, 2, True)])
-        area %= 2**14
+    extended = [_number(data, body + 7, 3, True) + 1, _number(data, body + 4, 3, True) + 1]
+    lossless = [packed // 2**14 % 2**14 + 1, packed % 2**14 + 1]
+    lossy = [_number(data, body + 8, 2, True) % 2**14, _number(data, body + 6, 2, True) % 2**14]
+    area = tf.where(first == _code(b"VP8L"), lossless, lossy)
+    area = tf.where(first == _code(b"VP8X"), extended, area)
     flags = tf.where(first == _code(b"VP8X"), _number(data, body, 1), 0)
 
     def flagged(kind, flag):
@@ -265,6 +262,9 @@ def _look_at_bmp(data):
     reason = _if(~plain, f"a BMP of other than 24 plain bits, which is not served; {_CONVERT}")
     area = tf.stack([tf.abs(_number(data, 22, 4, True)), _number(data, 18, 4, True)])
     return _Look(reason, area, tf.zeros_like(area), tf.zeros_like(area))
+
+
+_LOOKS = (_look_at_jpeg, _look_at_png, _look_at_webp, _look_at_bmp)  # as in _SIGNATURES
 
 
 _UNITS = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 0])
@@ -324,13 +324,18 @@ def _segments(step, data, place, last):
     Returns:
       int32 `[n, 3]` (kind, place, length) and a bool.
     """
-    found = tf.TensorArray(tf.int32, 0, dynamic_size=True, element_shape=[3])
-    place, whole = tf.constant(place), tf.constant(False)
-    while not whole and place < _size(data):
+
+    def goes_on(_, place, whole):
+        return ~whole & (place < _size(data))
+
+    def one(found, place, _):
         kind, body, length, after = step(data, place)
         found = found.write(found.size(), tf.stack([kind, body, length]))
-        whole = kind == _code(last)
-        place = tf.where(after > place, after, tf.size(data))
+        return found, tf.where(after > place, after, tf.size(data)), kind == _code(last)
+
+    found = tf.TensorArray(tf.int32, 0, dynamic_size=True, element_shape=[3])
+    begin = found, tf.constant(place), tf.constant(False)
+    found, place, whole = tf.while_loop(goes_on, one, begin)
     return found.stack(), whole & (place <= _size(data))
 
 
@@ -359,14 +364,17 @@ def _code(kind):
     return int.from_bytes(kind, "big")
 
 
+def _bytes(data, place, count):
+    """The bytes from a place on, uint8 `[…, count]`; the place is of any shape."""
+    places = tf.convert_to_tensor(place)[..., None] + tf.range(count)
+    return tf.gather(data, tf.clip_by_value(places, 0, tf.size(data) - 1))
+
+
 def _number(data, place, size, little=False):
     """An unsigned number of 1 to 4 bytes, int32: negative where it is too large. Of any shape."""
-    number = tf.zeros_like(place)
-    for index in range(size):
-        shift = 8 * (index if little else size - 1 - index)
-        byte = tf.gather(data, tf.clip_by_value(place + index, 0, tf.size(data) - 1))
-        number |= tf.bitwise.left_shift(tf.cast(byte, tf.int32), shift)
-    return number
+    shifts = 8 * (np.arange(size) if little else np.arange(size)[::-1])
+    found = tf.cast(_bytes(data, place, size), tf.int32)
+    return tf.reduce_sum(tf.bitwise.left_shift(found, shifts.astype(np.int32)), -1)
 
 
 def _unsigned(number):
@@ -376,9 +384,7 @@ def _unsigned(number):
 
 def _says(data, place, text):
     """Whether these bytes stand at a place, of any shape."""
-    return tf.reduce_all(
-        tf.stack([_number(data, place + i, 1) == byte for i, byte in enumerate(text)]), 0
-    )
+    return tf.reduce_all(_bytes(data, place, len(text)) == tuple(text), -1)
 
 
 def _begins(encoded, text):

@@ -127,7 +127,7 @@ class FeatureCache:
                     full = -(-self._size(chunk) // _BATCH) * _BATCH  # no batch has two chunks
                     yield from range(chunk * _CHUNK, chunk * _CHUNK + full)
 
-        @tf.function
+        @tf.function(autograph=False)
         def frozen(images):
             views = [images, tf.reverse(images, [2])] if self.mirrored else [images]
             features = [self.model.frozen(view, training=False) for view in views]

@@ -144,7 +144,7 @@ class Reader:
 def _traced(function, spec):
     # Once and for good. A `tf.function` that traced itself would warn of the many networks that a
     # report reads.
-    return tf.function(function, input_signature=[spec]).get_concrete_function()
+    return tf.function(function, [spec], autograph=False).get_concrete_function()
 
 
 @dataclasses.dataclass

@@ -63,7 +63,7 @@ class Predictor:
         self.views, self.is_plain = views, views == (geometry.PLAIN,)
         self._policy = settings.p, settings.test_policy
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8)], autograph=False)
     def segment(self, images):
         """uint8 RGB `[B, H, W, 3]` → {"mask" uint8 `[B, H, W]`, "probabilities" float32
         `[B, H', W', C+1]` before prohibition, "scores" float32 `[B, C]`}; H' = H up to the limit.
@@ -111,7 +111,8 @@ class Predictor:
             tf.TensorSpec([None, None, None], tf.float32),
             tf.TensorSpec([None], tf.float32),
             tf.TensorSpec([2], tf.int32),
-        ]
+        ],
+        autograph=False,
     )
     def mask(self, logits, weights, size):
         """The mask of one picture by given weights, bit for bit that of `segment` by its own.

@@ -40,7 +40,7 @@ def write(model_folder, output, settings):
 def _save(model_folder, folder, settings):
     predictor = Predictor(model_dir.load(model_folder), settings)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def serve_bytes(encoded):
         return _of_files(predictor, encoded, settings.max_pixels)
 
@@ -136,7 +136,7 @@ def _to_onnx(predictor):
         ) from None
 
     model, _ = tf2onnx.convert.from_function(
-        tf.function(predictor.segment.python_function),
+        tf.function(predictor.segment.python_function, autograph=False),
         input_signature=predictor.segment.input_signature,
         opset=17,
     )

@@ -65,7 +65,7 @@ def _trains_dilated(dtype):
     AVX-512); else TensorFlow raises at the first step.
     """
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient(image, kernel):
         return tf.gradients(tf.nn.conv2d(image, kernel, 1, "SAME", dilations=2), kernel)
 
@@ -193,10 +193,15 @@ class DilatedConv2D(keras.layers.Conv2D):
     Args:
       kernel_gradients: "taps" and "all_taps" take the kernel's gradient from `convolve` where its
         input has the channels for it (`_TAPS`), which pays on some CPUs; "library" TensorFlow's.
+
+    Raises:
+      ValueError: by taps, a stride other than 1 or another padding than "same".
     """
 
     def __init__(self, *args, kernel_gradients="library", **kwargs):
         super().__init__(*args, **kwargs)
+        if kernel_gradients in _TAPS and (self.strides, self.padding) != ((1, 1), "same"):
+            raise ValueError(f"kernel_gradients={kernel_gradients}: strides=1, padding='same' only")
         self.kernel_gradients = kernel_gradients
 
     def get_config(self):

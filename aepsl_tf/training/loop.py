@@ -140,7 +140,7 @@ def _separate_dropout(strategy, generators):
     if strategy.num_replicas_in_sync == 1:
         return
 
-    @tf.function
+    @tf.function(autograph=False)
     def shift():
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         for state in generators:
@@ -229,7 +229,7 @@ def _fit(strategy, model, batches, images, config, directory, callbacks):
             data = strategy.distribute_datasets_from_function(
                 lambda context: batches(state.epoch, state.position, context)
             )
-            traced = tf.function(train_step, input_signature=[data.element_spec])
+            traced = tf.function(train_step, [data.element_spec], autograph=False)
             data = iter(data)
         while state.position < steps:
             calls.on_train_batch_begin(state.position)

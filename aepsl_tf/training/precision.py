@@ -181,7 +181,7 @@ def _kernel(config, way, channels, filters, side, dilation, stride):
     def gradient(seen, kernel, made):
         return tf.gradients(layer.convolution_op(seen, kernel), kernel, made)[0]
 
-    traced = tf.function(gradient).get_concrete_function(*given)
+    traced = tf.function(gradient, autograph=False).get_concrete_function(*given)
     return lambda: traced(*given)  # a CPU has done it when this returns
 
 
@@ -209,5 +209,5 @@ def _step(shape, layers):
             loss = tf.reduce_sum(tf.cast(y, tf.float32))
         return tape.gradient(loss, [x, *weights])
 
-    traced = tf.function(gradients).get_concrete_function(cells)
+    traced = tf.function(gradients, autograph=False).get_concrete_function(cells)
     return lambda: [gradient.numpy() for gradient in traced(cells)]

@@ -88,7 +88,7 @@ def wait_for_all(strategy, value=0):
 
 @functools.cache
 def _summer(strategy):
-    @tf.function
+    @tf.function(autograph=False)
     def summed(value):
         values = strategy.run(tf.identity, args=(value,))
         return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)

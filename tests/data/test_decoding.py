@@ -23,7 +23,7 @@ RNG = np.random.default_rng(0)
 def decode():
     """`decode(bytes, name="…")` → pixels; of 10,000 pixels at most."""
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)] * 2)
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)] * 2, autograph=False)
     def graph(encoded, name):
         return decoding.decode_file(encoded, name, 10_000)
 

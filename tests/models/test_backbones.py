@@ -341,6 +341,9 @@ def test_taps_are_taken_of_many_channels_and_known_sizes_alone(monkeypatch):
     few = backbones.DilatedConv2D(2, 3, padding="same", kernel_gradients="all_taps")
     with pytest.raises(pytest.fail.Exception, match="by taps"):
         few(tf.zeros([1, 5, 5, 64]))
+    for other in ({}, {"padding": "same", "strides": 2}):
+        with pytest.raises(ValueError, match="strides=1"):
+            backbones.DilatedConv2D(2, 3, **other, kernel_gradients="taps")
 
 
 def test_decimate_is_every_third_tap_and_every_nth_channel():
