@@ -48,7 +48,7 @@ def measure(settings, run_dir, steps, rounds):
         [family], settings, classes, fill, 0, 0, tf.distribute.InputContext(),
         cache.fill_up() if cache else None,
     )  # fmt: skip
-    step, batches = tf.function(model.train_step, input_signature=[data.element_spec]), iter(data)
+    step, batches = tf.function(model.train_step, [data.element_spec], autograph=False), iter(data)
     resident = iter(tf.data.Dataset.from_tensors(next(batches)).repeat())
     seconds_of(step, resident, 2)
     rates = []

@@ -82,7 +82,7 @@ class Ours:
             model.psl_active.assign(1.0)
             given["mask"] = rng.integers(0, 21, [batch, cells, cells]).astype(np.uint8)
         self.batch = {name: tf.constant(value) for name, value in given.items()}
-        self.model, self.step = model, tf.function(model.train_step)
+        self.model, self.step = model, tf.function(model.train_step, autograph=False)
         self.seconds(2)
 
     def seconds(self, steps):

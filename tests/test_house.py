@@ -1,4 +1,6 @@
-"""Rooms know only what lies below them, wherever in a module they import it."""
+"""Rooms know only what lies below them, wherever in a module they import it; and how graphs are
+made.
+"""
 
 import ast
 import pathlib
@@ -83,19 +85,23 @@ def test_the_test_sees_imports_in_functions():
 
 
 def converted(source):
-    """The lines of a module with a `tf.function` that would search Python for `if` and `while` over
-    tensors (AutoGraph), which takes seconds for what this package writes as `tf.cond`.
+    """The lines of a module with a `tf.function`, or a function for tf.data, that AutoGraph would
+    search for `if` and `while` over tensors, which takes seconds: here they are `tf.cond` and such.
     """
-    tree = ast.parse(source)
-    plain = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)
-             for node in node.decorator_list if ast.unparse(node) == "tf.function"]  # fmt: skip
-    called = [node for node in ast.walk(tree) if isinstance(node, ast.Call)
-              and ast.unparse(node.func) == "tf.function"
-              and "autograph=False" not in map(ast.unparse, node.keywords)]  # fmt: skip
-    return [node.lineno for node in plain + called]
+    nodes = list(ast.walk(ast.parse(source)))
+    lines = [one.lineno for node in nodes if isinstance(node, ast.FunctionDef)
+             for one in node.decorator_list if ast.unparse(one) == "tf.function"]  # fmt: skip
+    for node in nodes:
+        called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if called == "tf.function" and "autograph=False" not in map(ast.unparse, node.keywords):
+            lines.append(node.lineno)
+        elif called.endswith(".map") and called != "threads.map":
+            lines += [node.lineno] * ("_UNCONVERTED(" not in ast.unparse(node.args[0]))
+    return lines
 
 
 def test_no_graph_is_made_by_autograph():
     found = {name: converted(path.read_text()) for name, path in MODULES.items()}
     assert {name: lines for name, lines in found.items() if lines} == {}
     assert converted("@tf.function\ndef f(x):\n    return tf.function(g)(x)") == [1, 3]
+    assert converted("rows.map(f)\nrows.map(_UNCONVERTED(f))\nthreads.map(f)") == [1]

@@ -108,7 +108,6 @@ def _rows(first, size, batch_rows):
     `first` on.
     """
 
-    @_UNCONVERTED
     def of(number):
         # Not stateful, here and wherever else this chain calls Python: with --deterministic,
         # tf.data does one after the other, and nothing ahead, what hangs on state.
@@ -121,7 +120,7 @@ def _rows(first, size, batch_rows):
             for (name, (_, shape)), values in zip(_ROW.items(), rows, strict=True)
         }
 
-    return tf.data.Dataset.range(first, tf.int64.max).map(of).unbatch()
+    return tf.data.Dataset.range(first, tf.int64.max).map(_UNCONVERTED(of)).unbatch()
 
 
 def _loaded(rows, load, batch):

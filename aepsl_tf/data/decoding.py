@@ -50,9 +50,9 @@ def decode_file(encoded, name, max_pixels):
     data = tf.concat([tf.io.decode_raw(encoded, tf.uint8), tf.zeros([64], tf.uint8)], 0)
     kind, reason = _kind(encoded)
     nothing = tf.zeros([2], tf.int32)
-    look = tf.switch_case(1 + kind, [
+    look = tf.switch_case(1 + kind, [  # the first where it is none of _SIGNATURES
         lambda: _Look(reason, tf.ones_like(nothing), nothing, nothing),
-        *(functools.partial(look, data) for look in _LOOKS),
+        *(functools.partial(of_kind, data) for of_kind in _LOOKS),
     ])  # fmt: skip
     wrong, turned = _orientation(encoded, data, look)
     pixels = tf.reduce_prod(tf.cast(look.area, tf.int64))
@@ -87,7 +87,7 @@ def _decoded(encoded, data, kind):
         pixels = tf.io.decode_webp(encoded, channels=0)[0]
         return tf.cond(tf.shape(pixels)[-1] == 4, lambda: _over_white(pixels), lambda: pixels)
 
-    pixels = tf.switch_case(kind, [
+    pixels = tf.switch_case(kind, [  # in the order of _SIGNATURES
         lambda: transforms.decode_image(encoded),
         lambda: _decoded_png(encoded, data),
         webp,
@@ -122,12 +122,12 @@ def _over_white(pixels):
 def _turned(pixels, turned):
     """Upright, as `encoding.upright` does it: EXIF orientation 1..8."""
 
-    def where(turns, how, pixels):
-        return tf.cond(_is_any(turned, turns), lambda: how(pixels), lambda: pixels)
+    def if_any(orientations, turn, pixels):
+        return tf.cond(_is_any(turned, orientations), lambda: turn(pixels), lambda: pixels)
 
-    pixels = where((5, 6, 7, 8), lambda of: tf.transpose(of, [1, 0, 2]), pixels)
-    pixels = where((2, 3, 6, 7), lambda of: of[:, ::-1], pixels)
-    return where((3, 4, 7, 8), lambda of: of[::-1], pixels)
+    pixels = if_any((5, 6, 7, 8), lambda shown: tf.transpose(shown, [1, 0, 2]), pixels)
+    pixels = if_any((2, 3, 6, 7), lambda shown: shown[:, ::-1], pixels)
+    return if_any((3, 4, 7, 8), lambda shown: shown[::-1], pixels)
 
 
 # ------------------------------------------------------------------------- what a file says
@@ -264,7 +264,7 @@ def _look_at_bmp(data):
     return _Look(reason, area, tf.zeros_like(area), tf.zeros_like(area))
 
 
-_LOOKS = (_look_at_jpeg, _look_at_png, _look_at_webp, _look_at_bmp)  # as in _SIGNATURES
+_LOOKS = (_look_at_jpeg, _look_at_png, _look_at_webp, _look_at_bmp)  # in the order of _SIGNATURES
 
 
 _UNITS = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 0])

@@ -195,13 +195,17 @@ class DilatedConv2D(keras.layers.Conv2D):
         input has the channels for it (`_TAPS`), which pays on some CPUs; "library" TensorFlow's.
 
     Raises:
-      ValueError: by taps, a stride other than 1 or another padding than "same".
+      ValueError: by taps, what `convolve` does not know: a stride, another padding than "same", a
+        kernel that is not square or has even sides, a dilation of two rates.
     """
 
     def __init__(self, *args, kernel_gradients="library", **kwargs):
         super().__init__(*args, **kwargs)
-        if kernel_gradients in _TAPS and (self.strides, self.padding) != ((1, 1), "same"):
-            raise ValueError(f"kernel_gradients={kernel_gradients}: strides=1, padding='same' only")
+        side, rate = self.kernel_size[0], self.dilation_rate[0]
+        known = (self.strides, self.padding) == ((1, 1), "same") and side % 2 == 1
+        known &= (self.kernel_size, self.dilation_rate) == ((side, side), (rate, rate))
+        if kernel_gradients in _TAPS and not known:
+            raise ValueError(f"kernel_gradients={kernel_gradients}: not of such a convolution")
         self.kernel_gradients = kernel_gradients
 
     def get_config(self):

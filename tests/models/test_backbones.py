@@ -341,9 +341,11 @@ def test_taps_are_taken_of_many_channels_and_known_sizes_alone(monkeypatch):
     few = backbones.DilatedConv2D(2, 3, padding="same", kernel_gradients="all_taps")
     with pytest.raises(pytest.fail.Exception, match="by taps"):
         few(tf.zeros([1, 5, 5, 64]))
-    for other in ({}, {"padding": "same", "strides": 2}):
-        with pytest.raises(ValueError, match="strides=1"):
-            backbones.DilatedConv2D(2, 3, **other, kernel_gradients="taps")
+    same = {"padding": "same", "kernel_gradients": "taps"}
+    for side, other in ((3, {"padding": "valid"}), (3, {"strides": 2}), (2, {}), ((1, 3), {}),
+                        (3, {"dilation_rate": (1, 2)})):  # fmt: skip
+        with pytest.raises(ValueError, match="not of such a convolution"):
+            backbones.DilatedConv2D(2, side, **same | other)
 
 
 def test_decimate_is_every_third_tap_and_every_nth_channel():

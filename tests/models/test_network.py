@@ -42,7 +42,7 @@ def batch(count=4, seed=0):
 def change(model, data, steps=1):
     """How the weights move: (changes, logs of the last step)."""
     before = model.tuned.get_weights()
-    step = tf.function(model.train_step)
+    step = tf.function(model.train_step, autograph=False)
     for _ in range(steps):
         logs = step(data)
     pairs = zip(model.tuned.get_weights(), before, strict=True)

@@ -108,7 +108,7 @@ def overflow(strategy, kind, config, rows, folder):
         return batch
 
     batch = strategy.experimental_distribute_values_from_function(share)
-    tf.function(lambda b: strategy.run(model.train_step, args=(b,)))(batch)
+    tf.function(lambda b: strategy.run(model.train_step, args=(b,)), autograph=False)(batch)
     pairs = list(zip(before, model.tuned.get_weights(), strict=True))
     np.savez(
         f"{folder}/overflow.npz", moved=max(np.abs(a - b).max() for a, b in pairs),

@@ -118,7 +118,7 @@ def test_the_paper_s_solver_keeps_fc7_of_a_random_head(reading):
     model.compile(optimizer=solver.build(model, settings, 1000))
     features = model.frozen(images)
     before = _seen(model, features)
-    step, draws = tf.function(model.train_step), np.random.default_rng(0)
+    step, draws = tf.function(model.train_step, autograph=False), np.random.default_rng(0)
     for _ in range(60):
         some = draws.integers(0, len(rows), 5)
         step({"features": tf.gather(features, some),
