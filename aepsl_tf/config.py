@@ -724,6 +724,13 @@ class Relabel(Inference, TrainSplit):
     relabel_tags_only: bool = setting(
         False, "drop classes that are not among an image's tags before the masks are made"
     )
+    relabel_multi_scale: str = setting(
+        "1",
+        "scales that the network sees a training image at, by commas, as --multi_scale has them: "
+        "means over them make the new masks",
+        kind="scales",
+    )
+    relabel_flip: bool = setting(False, "and at each scale the mirrored image too")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,14 @@ import pytest
 from conftest import TINY
 
 from aepsl_tf import config
-from aepsl_tf.data import records
-from aepsl_tf.data.transforms import decode_mask
+from aepsl_tf.data import encoding, records
+from aepsl_tf.data.transforms import decode_image, decode_mask
 from aepsl_tf.errors import InputError
 from aepsl_tf.files import digest
+from aepsl_tf.inference import cells, crf
+from aepsl_tf.inference.over_split import Reader
+from aepsl_tf.inference.predictor import Predictor, views_of
+from aepsl_tf.models import model_dir
 from aepsl_tf.phases import (
     choose_threshold,
     evaluate,
@@ -63,7 +67,8 @@ CHANGES = {
     config.ChooseThreshold: {"step": 2, "threshold": "auto", "threshold_rule": "top_pixels",
                              "background_threshold": 0.5, "pixel_limit": 4096},
     config.MakeMasks: {"merge_steps": 1, "background_threshold": 0.5},
-    config.Relabel: {"model": "psl", "relabel_crf": False, **_INFERENCE},
+    config.Relabel: {"model": "psl", "relabel_crf": False, "relabel_multi_scale": "0.5,1",
+                     "relabel_flip": True, **_INFERENCE},
     config.Evaluate: {"model": "psl", "split": "val", "what": "masks", "multi_scale": "0.5,1",
                       "flip": True, **_INFERENCE},
     config.Export: {"model": "no_psl", "p": 0.9, "test_policy": "none", "pixel_limit": 4096,
@@ -170,6 +175,28 @@ def test_tags_only_drops_other_classes(finished, tmp_path):
     for row in records.read_zipped(families):
         present = set(np.unique(decode_mask(row["mask/png"]))) - {0}
         assert present <= set(row["image/labels"])
+
+
+@pytest.mark.parametrize("clean", [False, True])
+def test_new_masks_over_views_are_those_of_their_mean(finished, tmp_path, clean):
+    """As `evaluate` and `predict` have them."""
+    settings = build(config.Relabel, model="no_psl", relabel_crf=clean, relabel_flip=True,
+                     relabel_multi_scale="0.5,1", crf_iterations=1)  # fmt: skip
+    made(config.Relabel, settings, finished, tmp_path)
+    run, views = RunDir(tmp_path / "run"), views_of("0.5,1", True)
+    model = model_dir.load(run.model("no_psl"))
+    predictor = Predictor(model, settings, views)
+    reader = Reader(model, model.cells, settings.pixel_limit, views=views)
+    masks, images = (records.Family(f) for f in (run.masks("relabelled"),
+                                                 run.family("train", "images")))  # fmt: skip
+    preset = crf.settings_of(settings)
+    seen = reader.read(images.read(), lambda row: decode_image(row["image/encoded"]))
+    for (row, picture, outputs), found in zip(seen, masks.read(), strict=True):
+        logits = [one["logits"] for one in outputs]
+        one = predictor.to_worker(picture, predictor.weights(*outputs), *logits)
+        wanted = cells.crf_mask(preset, one) if clean else cells.plain_mask(one)
+        wanted = encoding.resize_mask(wanted, row["image/height"], row["image/width"])
+        assert (decode_mask(found["mask/png"]).numpy() == wanted).all()
 
 
 def test_every_field_has_its_effect_shown():

@@ -72,7 +72,7 @@ def of_model(settings, run_dir, truth, num_classes, workers):
             f"--with_tags: split {settings.split} has no tags; write it again with --tags_from, "
             "or evaluate without --with_tags"
         )
-    views = views_of(settings)
+    views = views_of(settings.multi_scale, settings.flip)
     predictor = Predictor(model, settings, views)
     # One picture at a time, as the exported model is asked: its masks, bit for bit, but where the
     # feature cache, which is filled in batches, gives features of other last bits.

@@ -143,6 +143,7 @@ def clean(preset, item):
 def mask_row(preset, item):
     """A row of a masks family, of (id, (height, width), mask without the CRF or its `Cells`)."""
     id_, size, mask = item
-    if preset is not None:
-        mask = encoding.resize_mask(crf_mask(preset, mask), *size)
+    if isinstance(mask, Cells):
+        made = plain_mask(mask) if preset is None else crf_mask(preset, mask)
+        mask = encoding.resize_mask(made, *size)
     return {"image/id": id_, "mask/png": encoding.grey_png(mask)}

@@ -32,9 +32,9 @@ def class_weights(scores, p, policy="weights"):
     return tf.concat([tf.ones_like(kept[..., :1]), kept], axis=-1)
 
 
-def views_of(settings):
-    """The views of a picture that --multi_scale and --flip of a `config.Views` ask for."""
-    scales, sides = config.scales(settings.multi_scale), (False, True)[: 1 + settings.flip]
+def views_of(multi_scale, flip):
+    """The views of a picture that --multi_scale and --flip ask for."""
+    scales, sides = config.scales(multi_scale), (False, True)[: 1 + flip]
     return tuple(geometry.View(scale, mirrored) for scale in scales for mirrored in sides)
 
 

@@ -67,7 +67,7 @@ def _seen(pictures, model, settings, broken):
     from aepsl_tf.inference.over_split import Reader
     from aepsl_tf.inference.predictor import Predictor, scores_of, views_of
 
-    views, sizes = views_of(settings), {}
+    views, sizes = views_of(settings.multi_scale, settings.flip), {}
     predictor = Predictor(model, settings, views)
     # One picture at a time unless asked for more, as the exported model is asked: its masks, bit
     # for bit.

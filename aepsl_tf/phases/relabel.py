@@ -26,13 +26,14 @@ def run(settings, run_dir, workers=0):
         from aepsl_tf.data import datasets
         from aepsl_tf.inference import cells, crf
         from aepsl_tf.inference.over_split import Reader, over_split
-        from aepsl_tf.inference.predictor import Predictor
+        from aepsl_tf.inference.predictor import Predictor, views_of
         from aepsl_tf.models import model_dir
 
         model_dir.start_over(settings)
         model = model_dir.load(run_dir.model(settings.model))
-        predictor = Predictor(model, settings)
-        reader = Reader(model, model.cells, settings.pixel_limit)
+        views = views_of(settings.relabel_multi_scale, settings.relabel_flip)
+        predictor = Predictor(model, settings, views)
+        reader = Reader(model, model.cells, settings.pixel_limit, views=views)
         images = records.Family(run_dir.family(split, "images"))
         wanted = settings.crf and settings.relabel_crf
         preset = crf.settings_of(settings) if wanted else None
@@ -40,16 +41,17 @@ def run(settings, run_dir, workers=0):
 
             def items(shard):
                 for row, picture, outputs in read(shard):
-                    weights, logits = predictor.weights(outputs), outputs["logits"]
+                    weights = predictor.weights(*outputs)
+                    logits = [seen["logits"] for seen in outputs]
                     if settings.relabel_tags_only:
                         weights = weights * np.isin(
                             np.arange(weights.size), [0, *row["image/labels"]]
                         )
                     size = row["image/height"], row["image/width"]
-                    if preset is None:
-                        mask = predictor.mask(logits, weights, size).numpy()
+                    if preset is None and predictor.is_plain:
+                        mask = predictor.mask(*logits, weights, size).numpy()
                     else:
-                        mask = predictor.to_worker(picture, weights, logits)
+                        mask = predictor.to_worker(picture, weights, *logits)
                     yield row["image/id"], size, mask
 
             # The network stays in this process whoever runs the CRF: it has the GPU, and floats

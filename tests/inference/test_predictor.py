@@ -205,18 +205,18 @@ def test_the_reader_s_masks_are_the_exported_model_s(mode, psl):
 
 
 def test_views_of_the_settings():
-    def of(**changes):
-        return [tuple(view) for view in views_of(configs.Predict(**changes))]
+    def of(*changes):
+        return [tuple(view) for view in views_of(*changes)]
 
-    assert of() == [tuple(geometry.PLAIN)] == [(1.0, False)]
-    assert of(flip=True) == [(1.0, False), (1.0, True)]
-    assert of(multi_scale="0.5, 1") == [(0.5, False), (1.0, False)]
-    assert len(of(multi_scale="0.5,0.75,1,1.25,1.5", flip=True)) == 10
+    assert of("1", False) == [tuple(geometry.PLAIN)] == [(1.0, False)]
+    assert of("1", True) == [(1.0, False), (1.0, True)]
+    assert of("0.5, 1", False) == [(0.5, False), (1.0, False)]
+    assert len(of("0.5,0.75,1,1.25,1.5", True)) == 10
 
 
 def seen_mask(model, image, settings):
     """A picture's mask by way of reader and worker, its weights."""
-    views = views_of(settings)
+    views = views_of(settings.multi_scale, settings.flip)
     predictor = Predictor(model, settings, views)
     reader = Reader(model, model.cells, settings.pixel_limit, batch=1, views=views)
     [(_, picture, outputs)] = reader.read([image], tf.constant)
