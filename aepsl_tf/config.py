@@ -165,7 +165,7 @@ def drop_epochs(text):
 
 
 def scales(text):
-    """--multi_scale as numbers; None where it is no such list."""
+    """--multi_scale or --relabel_multi_scale as numbers; None where it is no such list."""
     try:
         found = [float(part) for part in text.split(",")]
     except ValueError:

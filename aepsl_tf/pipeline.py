@@ -34,6 +34,8 @@ _SEGMENTERS = ("no_psl", "psl", "psl_plus_plus", "psl_plus_plus_2", "supervised"
 _ROUNDS = {"psl_plus_plus": ("psl", "relabelled"),
            "psl_plus_plus_2": ("psl_plus_plus", "relabelled_2")}  # fmt: skip
 """Segmenter → (whose output it is trained on, what that is called)."""
+_PLAIN = {"with_tags": False, "multi_scale": "1", "flip": False}
+"""Of `config.Evaluate`: what is asked of models beside this is asked of nothing else."""
 
 
 class Step(typing.NamedTuple):
@@ -112,7 +114,7 @@ class Pipeline:
             if truth[s.train_split]:
                 yield self._step(
                     f"evaluate/masks_{name}", evaluate, config.Evaluate, what="masks",
-                    split=s.train_split, masks="", merge_steps=merged, with_tags=False,
+                    split=s.train_split, masks="", merge_steps=merged, **_PLAIN,
                 )  # fmt: skip
         ready = {}
         for name in self.segmenters:
@@ -239,8 +241,7 @@ class Pipeline:
         these are asked for. Name of the numbers → settings.
         """
         asked = self.read(config.Evaluate)
-        plain = {"what": "model", "split": self.settings.val_split, "model": name,
-                 "with_tags": False, "multi_scale": "1", "flip": False}  # fmt: skip
+        plain = {"what": "model", "split": self.settings.val_split, "model": name} | _PLAIN
         with_tags = plain | {"with_tags": asked.with_tags and self._has_scores(name)}
         over_views = plain | {"multi_scale": asked.multi_scale, "flip": asked.flip}
         every = (plain, with_tags, over_views)

@@ -177,16 +177,16 @@ def test_tags_only_drops_other_classes(finished, tmp_path):
         assert present <= set(row["image/labels"])
 
 
-@pytest.mark.parametrize("clean", [False, True])
-def test_new_masks_over_views_are_those_of_their_mean(finished, tmp_path, clean):
+@pytest.mark.parametrize(("model", "clean"), [("no_psl", False), ("psl", True)])
+def test_new_masks_over_views_are_those_of_their_mean(finished, tmp_path, model, clean):
     """As `evaluate` and `predict` have them."""
-    settings = build(config.Relabel, model="no_psl", relabel_crf=clean, relabel_flip=True,
+    settings = build(config.Relabel, model=model, relabel_crf=clean, relabel_flip=True,
                      relabel_multi_scale="0.5,1", crf_iterations=1)  # fmt: skip
     made(config.Relabel, settings, finished, tmp_path)
     run, views = RunDir(tmp_path / "run"), views_of("0.5,1", True)
-    model = model_dir.load(run.model("no_psl"))
+    model = model_dir.load(run.model(model))
     predictor = Predictor(model, settings, views)
-    reader = Reader(model, model.cells, settings.pixel_limit, views=views)
+    reader = Reader(model, model.cells, settings.pixel_limit, batch=1, views=views)
     masks, images = (records.Family(f) for f in (run.masks("relabelled"),
                                                  run.family("train", "images")))  # fmt: skip
     preset = crf.settings_of(settings)

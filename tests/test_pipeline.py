@@ -443,6 +443,15 @@ def test_views_are_measured_beside_the_plain_numbers(finished, common):
     assert {key: done for key, done in after.items() if key not in before} == new
 
 
+def test_views_and_tags_are_nothing_to_the_masks(run_copy, common):
+    """Given again with them, a finished run goes on."""
+    asked = {"flip": True, "multi_scale": "0.5,1", "with_tags": True}
+    read = reader(**common | asked | {"segmenters": "", "finish": ""})
+    before = run_copy.manifest()
+    Pipeline(read(config.Pipeline), read, run_copy, workers=1).run()
+    assert run_copy.manifest() == before
+
+
 @pytest.mark.parametrize(
     ("changes", "flag"),
     [({"segmenters": "psl,psl_plus_plus_2"}, "--segmenters"), ({"finish": "exports"}, "--finish")],

@@ -33,7 +33,7 @@ def class_weights(scores, p, policy="weights"):
 
 
 def views_of(multi_scale, flip):
-    """The views of a picture that --multi_scale and --flip ask for."""
+    """The views of a picture: at each of some scales (--multi_scale), with --flip mirrored too."""
     scales, sides = config.scales(multi_scale), (False, True)[: 1 + flip]
     return tuple(geometry.View(scale, mirrored) for scale in scales for mirrored in sides)
 

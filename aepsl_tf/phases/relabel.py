@@ -25,7 +25,7 @@ def run(settings, run_dir, workers=0):
     def work(partial):
         from aepsl_tf.data import datasets
         from aepsl_tf.inference import cells, crf
-        from aepsl_tf.inference.over_split import Reader, over_split
+        from aepsl_tf.inference.over_split import BATCH, Reader, over_split
         from aepsl_tf.inference.predictor import Predictor, views_of
         from aepsl_tf.models import model_dir
 
@@ -33,7 +33,8 @@ def run(settings, run_dir, workers=0):
         model = model_dir.load(run_dir.model(settings.model))
         views = views_of(settings.relabel_multi_scale, settings.relabel_flip)
         predictor = Predictor(model, settings, views)
-        reader = Reader(model, model.cells, settings.pixel_limit, views=views)
+        batch = BATCH if predictor.is_plain else 1  # views of many sizes would wait for each other
+        reader = Reader(model, model.cells, settings.pixel_limit, batch, views=views)
         images = records.Family(run_dir.family(split, "images"))
         wanted = settings.crf and settings.relabel_crf
         preset = crf.settings_of(settings) if wanted else None
