@@ -205,8 +205,8 @@ def test_the_reader_s_masks_are_the_exported_model_s(mode, psl):
 
 
 def test_views_of_the_settings():
-    def of(*changes):
-        return [tuple(view) for view in views_of(*changes)]
+    def of(multi_scale, flip):
+        return [tuple(view) for view in views_of(multi_scale, flip)]
 
     assert of("1", False) == [tuple(geometry.PLAIN)] == [(1.0, False)]
     assert of("1", True) == [(1.0, False), (1.0, True)]
