@@ -755,6 +755,11 @@ class Evaluate(Views, MergeSteps):
     )
     with_tags: bool = setting(False, "take the image tags as v (the paper's +GT)", paper="§4.3.2")
 
+    def identity(self):
+        """All but a model's numbers hang on their name and split alone."""
+        fields = super().identity()
+        return fields if self.what == "model" else {k: fields[k] for k in ("what", "split")}
+
 
 @dataclasses.dataclass(frozen=True)
 class Predict(Views, MaxPixels):

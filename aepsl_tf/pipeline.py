@@ -35,7 +35,7 @@ _ROUNDS = {"psl_plus_plus": ("psl", "relabelled"),
            "psl_plus_plus_2": ("psl_plus_plus", "relabelled_2")}  # fmt: skip
 """Segmenter → (whose output it is trained on, what that is called)."""
 _PLAIN = {"with_tags": False, "multi_scale": "1", "flip": False}
-"""Of `config.Evaluate`: what is asked of models beside this is asked of nothing else."""
+"""Of `config.Evaluate`: a segmenter's own numbers, which are there whatever else is asked."""
 
 
 class Step(typing.NamedTuple):
@@ -114,7 +114,7 @@ class Pipeline:
             if truth[s.train_split]:
                 yield self._step(
                     f"evaluate/masks_{name}", evaluate, config.Evaluate, what="masks",
-                    split=s.train_split, masks="", merge_steps=merged, **_PLAIN,
+                    split=s.train_split, masks="", merge_steps=merged,
                 )  # fmt: skip
         ready = {}
         for name in self.segmenters:

@@ -20,6 +20,7 @@ from aepsl_tf.files import to_json, write_atomic
 from aepsl_tf.inference import panels
 from aepsl_tf.mining import regions
 from aepsl_tf.models import model_dir
+from aepsl_tf.phases import evaluate
 from aepsl_tf.pipeline import Pipeline
 from aepsl_tf.report import page
 from aepsl_tf.run_dir import RunDir
@@ -443,12 +444,16 @@ def test_views_are_measured_beside_the_plain_numbers(finished, common):
     assert {key: done for key, done in after.items() if key not in before} == new
 
 
-def test_views_and_tags_are_nothing_to_the_masks(run_copy, common):
-    """Given again with them, a finished run goes on."""
-    asked = {"flip": True, "multi_scale": "0.5,1", "with_tags": True}
+def test_what_is_asked_of_a_model_is_nothing_to_the_masks(run_copy, common):
+    """Given again with it, a finished run goes on; so does a phase by hand."""
+    asked = {"flip": True, "multi_scale": "0.5,1", "with_tags": True, "p": 0.9, "crf": False,
+             "crf_preset": "sec", "test_policy": "none"}  # fmt: skip
     read = reader(**common | asked | {"segmenters": "", "finish": ""})
     before = run_copy.manifest()
     Pipeline(read(config.Pipeline), read, run_copy, workers=1).run()
+    evaluate.run(
+        read(config.Evaluate, what="masks", masks="steps_1_to_1", split="train"), run_copy
+    )
     assert run_copy.manifest() == before
 
 
