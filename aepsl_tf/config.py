@@ -340,8 +340,8 @@ class WriteVoc(Devkit, MaxPixels):
     train_split: str = setting("train", "split that is trained on", kind="name", identity=False)
     untagged: str = setting(
         "refuse",
-        "pictures of --train_split without a tag: refuse them; negative: train sigmoid scores with "
-        "them, as pictures that are all background; or drop them",
+        "pictures without a tag, where the split is not --val_split: refuse them; negative: train "
+        "sigmoid scores with them, as pictures that are all background; or drop them",
         choices=("refuse", "negative", "drop"),
     )
     split: str = setting(

@@ -162,8 +162,9 @@ def expanded(arguments):
         name, equals, value = argument.partition("=")
         if name in ("--flagfile", "-flagfile") and not equals:
             equals, value = "=", next(arguments, "")
-        if value.startswith("flags/") and not os.path.exists(value):
-            value = str(SHIPPED / value.removeprefix("flags/"))
+        own = SHIPPED / value.removeprefix("flags/")
+        if value.startswith("flags/") and not os.path.exists(value) and own.exists():
+            value = str(own)
         if name.lstrip("-") == "flagfile":
             if not os.path.isfile(value):
                 raise InputError(f"--flagfile={value}: no such file; {shipped()}")

@@ -44,6 +44,12 @@ def walk(folder, enter=lambda path: True, onerror=None):
         yield below, names
 
 
+def refuse_unreadable(error):
+    """For `walk`: a folder that cannot be listed is an error, for what lies there would be lost."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):  # there is nothing
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
 def path_below(folder, name):
     """`str(folder / name)` where a million names pass: pathlib would intern every one of them."""
     return os.path.join(folder, name).removeprefix("./")
@@ -60,11 +66,20 @@ def write_atomic(path, content):
     beside = path.with_name(path.name + ".tmp")
     pieces = iter([content] if isinstance(content, str | bytes) else content)
     first = next(pieces, b"")
-    with open(beside, "w" if isinstance(first, str) else "wb") as file:
+    mode = ("w", "utf-8") if isinstance(first, str) else ("wb", None)
+    with open(beside, mode[0], encoding=mode[1]) as file:
         file.writelines(itertools.chain([first], pieces))
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
+
+
+def settle(path):
+    """Brings a file, or all files of a folder, to the disk: there they outlive the machine."""
+    path = pathlib.Path(path)
+    for file in [path] if path.is_file() else [path / name for name in _files_below(path)]:
+        with open(file, "rb") as written:
+            os.fsync(written.fileno())
 
 
 def safe_name(text):
@@ -101,6 +116,8 @@ def alone(lock, message, patience=0.0):
                 if time.monotonic() >= patience:
                     raise InputError(message) from None
                 time.sleep(0.2)
+            except OSError as error:  # some network drives know no locks
+                raise InputError(f"{lock}: cannot be locked ({error.strerror})") from None
         yield
 
 
@@ -369,8 +386,9 @@ class Content:
 
 
 def _files_below(folder):
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return [str(p.relative_to(folder)) for p in files]
+    walked = os.walk(folder, onerror=refuse_unreadable)
+    files = sorted(pathlib.Path(below, name) for below, _, names in walked for name in names)
+    return [str(p.relative_to(folder)) for p in files if p.is_file()]
 
 
 def _same_path(one, other):
@@ -380,7 +398,7 @@ def _same_path(one, other):
 def _of_lines(pairs):
     total = hashlib.sha256()
     for name, what in pairs:
-        total.update(f"{name}\0{what}\n".encode())
+        total.update(os.fsencode(f"{name}\0{what}\n"))
     return total.hexdigest()
 
 

@@ -26,6 +26,7 @@ from aepsl_tf.files import (
     read_json,
     remove_at_once,
     sealed,
+    settle,
     write_atomic,
 )
 
@@ -35,6 +36,13 @@ GROUND_TRUTH_PHASES = ("write_voc", "evaluate", "report", "supervised_masks")
 
 _QUICK = 100_000_000  # bytes whose digest takes no time worth a word
 _CHIEF_STARTS = 60.0  # seconds that workers wait for a chief that holds no lock
+
+
+def is_run(path):
+    """Whether a folder is that of a run."""
+    return os.path.isfile(os.path.join(path, "manifest.json")) and os.path.isdir(
+        os.path.join(path, "data")
+    )
 
 
 def _command(key):
@@ -294,13 +302,28 @@ class RunDir:
         found = read_json(path, shape, "write the run's splits again")
         return ClassSet.from_json(found["classes"] if isinstance(found, dict) else found, path)
 
-    def fix_classes(self, classes):
-        """Records the run's classes; a later split must bring the same."""
+    def fix_classes(self, classes, split=""):
+        """Records the run's classes; every split must bring the same.
+
+        Args:
+          split: whose they are; it may bring others while it is the only one.
+
+        Raises:
+          InputError: other splits were written with others.
+        """
         path = self._classes_path
         if path.exists():
             if self.classes() == classes:
                 return
-            raise InputError(f"{path} holds other classes than this split: use another --run_dir")
+            written = [key for key in self.manifest() if key.startswith("write_voc/")]
+            own = [key for key in written if key.split("/")[1] == split]
+            if any(self.entry(key) for key in written if key not in own):
+                raise InputError(
+                    f"{path} holds other classes than this split: use another --run_dir, or "
+                    f"remove {path.parent} to write all splits again"
+                )
+            for key in own:  # what is being redone: its ids mean the old ones
+                self.forget(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, sealed({"classes": classes.to_json()}))
 
@@ -314,8 +337,10 @@ class RunDir:
         """Phase key → its entry (status, config, inputs, output digest, facts, seconds)."""
         try:
             stat = os.stat(self._manifest_path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return {}
+        except OSError as error:
+            raise InputError(f"--run_dir={self.root}: cannot be read ({error.strerror})") from None
         stamp = stat.st_ino, stat.st_mtime_ns, stat.st_size
         if self._read is None or self._read[0] != stamp:  # asked for by the hundred
             self._read = stamp, self._checked_manifest()
@@ -409,7 +434,10 @@ class RunDir:
         if self._holds or not self.chief:  # a pipeline or the chief already holds it
             yield
             return
-        self.root.mkdir(parents=True, exist_ok=True)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--run_dir={self.root}: cannot be made ({error.strerror})") from None
         with contextlib.ExitStack() as held:
             for folder, name in ((self.root, ".lock"), (self._share, ".sharing")):
                 if folder:
@@ -490,6 +518,7 @@ class RunDir:
             logging.info("%s: starts", key)
             start = time.monotonic()
             facts = made(partial, source["config"]) or {}
+            settle(partial)
             entry = source | {
                 "status": "publishing",
                 "output": str(output.relative_to(self.root)),

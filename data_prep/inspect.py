@@ -137,7 +137,9 @@ def _suspicious(found):
 
 
 def _twins(train, val):
-    """[(id, id)] of pictures in both splits that look the same, whatever their size or format."""
+    """[(id, id)] of a picture of `train` for each of `val` that looks the same, whatever their size
+    or format.
+    """
     bands = [collections.defaultdict(list) for _ in range(4)]
 
     def parts(number):
@@ -147,16 +149,16 @@ def _twins(train, val):
         if not one["flat"]:  # flat pictures all look alike
             for band, part in zip(bands, parts(one["hash"]), strict=True):
                 band[part].append(one)
-    twins = {}
+    twins = []
     for other in (one for one in val if not one["flat"]):
         # Three bits cannot differ in all four parts.
         near = itertools.chain.from_iterable(
             band.get(part, ()) for band, part in zip(bands, parts(other["hash"]), strict=True)
         )
-        for one in near:
-            if (one["hash"] ^ other["hash"]).bit_count() <= _ALIKE:
-                twins[one["id"], other["id"]] = None
-    return [list(pair) for pair in twins]
+        alike = (one for one in near if (one["hash"] ^ other["hash"]).bit_count() <= _ALIKE)
+        if one := next(alike, None):
+            twins.append([one["id"], other["id"]])
+    return twins
 
 
 def _is_joined(name, tags):

@@ -34,13 +34,9 @@ class Masks:
 
     @classmethod
     def of(cls, folder, classes, max_pixels):
-        """For a folder of masks; CVAT's `labelmap.txt`, in it or beside it, counts."""
-        for path in (
-            pathlib.Path(folder) / "labelmap.txt",
-            pathlib.Path(folder).parent / "labelmap.txt",
-        ):
-            if path.is_file():
-                return cls(len(classes), {str(path): _labelmap(path, classes)}, max_pixels)
+        """For a folder of masks."""
+        if path := labelmap(folder):
+            return cls(len(classes), {str(path): _colors_in(path, classes)}, max_pixels)
         base = [((0, 0, 0), BACKGROUND), (_CREAM, VOID)]
         own = [(tuple(c), id_) for id_, c in enumerate(classes.colors, start=1)]
         voc = [(tuple(map(int, c)), id_) for id_, c in enumerate(voc_palette()[: len(classes) + 1])]
@@ -154,8 +150,15 @@ def _table(pairs):
     return found
 
 
-def _labelmap(path, classes):
-    """Colours of CVAT's labelmap.txt: `name:r,g,b:parts:actions` a line."""
+def labelmap(folder):
+    """CVAT's `labelmap.txt` in a folder of masks or beside it: its path, or None."""
+    folder = pathlib.Path(folder)
+    found = (place / "labelmap.txt" for place in (folder, folder.parent))
+    return next((path for path in found if path.is_file()), None)
+
+
+def _colors_in(path, classes):
+    """Colours of a labelmap.txt: `name:r,g,b:parts:actions` a line."""
     found = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip() or line.startswith("#"):

@@ -8,12 +8,14 @@ import pathlib
 
 from absl import logging
 
+from aepsl_tf import run_dir
 from aepsl_tf.classes import VOC, ClassSet
 from aepsl_tf.data import lists
 from aepsl_tf.data.lists import PICTURES
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import Content, path_below, walk
+from aepsl_tf.files import Content, path_below, refuse_unreadable, walk
 from data_prep import tags
+from data_prep.masks import labelmap
 
 _MASK_FOLDER = "SegmentationClass"
 AUGMENTED = "SegmentationClassAug"  # `download_voc`'s: SBD's masks, and VOC's where there are any
@@ -30,9 +32,14 @@ def _files_below(folder, suffixes, without=""):
     Args:
       folder: a path; where there is none, there are no files.
       suffixes: of the files that count, in lower case.
-      without: a folder below that is another's.
+      without: a folder below that is another's, as `os.path.realpath` has it. A run's is left out
+        as well.
     """
-    for below, names in walk(folder, lambda path: os.path.abspath(path) != without):
+
+    def enter(path):
+        return os.path.realpath(path) != without and not run_dir.is_run(path)
+
+    for below, names in walk(folder, enter, refuse_unreadable):
         prefix = os.path.relpath(below, folder).replace(os.sep, "/") + "/"
         names.sort()
         for name in names:
@@ -110,15 +117,17 @@ class _Names:
 
     Args:
       parts: {what stands before the names: files}.
+      others: names that come after these.
     """
 
-    def __init__(self, parts):
-        self._parts = sorted(parts.items())
+    def __init__(self, parts, others=()):
+        self._parts, self._others = sorted(parts.items()), others
 
     def __iter__(self):
         for prefix, files in self._parts:
             for name in files.names():
                 yield prefix + name
+        yield from self._others
 
 
 def _masks_of(ids, folders):
@@ -193,6 +202,8 @@ class _Source:
             raise InputError("--images_dir and --voc_root are two sources of pictures: give one")
         if given.masks_dir and not self.masks.is_dir():
             raise InputError(f"--masks_dir={given.masks_dir}: no such folder")
+        if self.tags_from == "csv" and not given.labels_csv:
+            raise InputError("--tags_from=csv needs --labels_csv=FILE with columns image,labels")
         self._refuse_missing()
         if not self.ids:
             raise InputError(f"{given.split}: no picture is in this split")
@@ -207,10 +218,6 @@ class _Source:
 
     def _tags(self, classes):
         if self.tags_from == "csv":
-            if not self.settings.labels_csv:
-                raise InputError(
-                    "--tags_from=csv needs --labels_csv=FILE with columns image,labels"
-                )
             lenient = self.settings.untagged != "refuse"
             found = tags.from_csv(self.settings.labels_csv, self.ids, classes, lenient)
             return map(found.__getitem__, self.ids)
@@ -233,7 +240,10 @@ class _Source:
         for field, folder, parts in named:
             for files in parts.values():
                 files.refuse_two(self.ids)
-            own[field] = Content(getattr(self.settings, field), folder, _Names(parts))
+            # What the colours of masks mean is read with them.
+            colors = labelmap(self.masks) if self._mask_files in parts.values() else None
+            names = _Names(parts, [os.path.relpath(colors, folder)] if colors else ())
+            own[field] = Content(getattr(self.settings, field), folder, names)
         return own
 
 
@@ -363,7 +373,7 @@ class Folder(_Source):
 
     def __init__(self, settings, before=None):
         self.root = pathlib.Path(settings.images_dir)
-        masks = os.path.abspath(settings.masks_dir) if settings.masks_dir else ""
+        masks = os.path.realpath(settings.masks_dir) if settings.masks_dir else ""
         self._every = [id_ for id_, _ in _files_below(self.root, PICTURES, masks)]
         if lists.twice(self._every):  # a.jpg beside a.png
             self._every = list(dict.fromkeys(self._every))
@@ -417,7 +427,7 @@ class Folder(_Source):
         self.classes()
 
     def tags(self, classes):
-        if self.tags_from == "csv" and self.settings.labels_csv:
+        if self.tags_from == "csv":
             _, listed = tags.names_in(self.settings.labels_csv)
             known = {tags.plain(id_) for id_ in self._every}
             if lost := [image for image in listed if known.isdisjoint(tags.meant(image))]:

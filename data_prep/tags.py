@@ -56,13 +56,13 @@ def names_in(path):
     for _, image, labels in _rows(path):
         images.append(image)
         for name in _split(labels, None):
-            names.setdefault(name.casefold(), name)
+            names.setdefault(_alike(name), name)
     return sorted(names.values(), key=str.casefold), images
 
 
-def plain(id_):
-    """An id in the one of several ways to write é that is compared."""
-    return unicodedata.normalize("NFC", id_)
+def plain(name):
+    """An id or a tag in the one of several ways to write é that is compared."""
+    return unicodedata.normalize("NFC", name)
 
 
 def meant(image):
@@ -140,8 +140,12 @@ def find(name, classes):
     if name in classes.names:
         return classes.names.index(name) + 1
     alike = [i for i, known in enumerate(classes.names, start=1)
-             if known.casefold().strip() == name.casefold().strip()]  # fmt: skip
+             if _alike(known) == _alike(name)]  # fmt: skip
     return alike[0] if len(alike) == 1 else None
+
+
+def _alike(name):
+    return plain(name).casefold().strip()
 
 
 def ids_of(names, classes, where):

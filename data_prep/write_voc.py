@@ -54,7 +54,7 @@ def run(settings, run_dir, workers=0):
             tags = source.tags(classes)
             _refuse_binary(source, tags, in_masks)
         ids, tags = _tagged(settings, source, tags, in_masks)
-        run_dir.fix_classes(classes)
+        run_dir.fix_classes(classes, settings.split)
         counts = records.split_counts(len(ids), settings.shards)
         items = functools.partial(_image_items, source, ids, tags, counts)
         make = functools.partial(_image_row, settings.max_pixels)
@@ -169,7 +169,7 @@ def _tagged(settings, source, tags, in_masks):
                  for own, present in zip(tags, in_masks, strict=False))  # fmt: skip
     told = (f"{settings.split}: {len(without)} of {len(source.ids)} pictures have no tag, the "
             f"first is {without[0]}")  # fmt: skip
-    if settings.split != settings.train_split:
+    if settings.split == settings.val_split != settings.train_split:
         if source.tags_from != "none":
             logging.info("%s", told)
         return every
@@ -179,9 +179,11 @@ def _tagged(settings, source, tags, in_masks):
     if settings.untagged == "refuse":
         why = f"; {binary} masks hold nothing but 0 and 255, as masks of object against the " \
               "rest do" if binary else ""  # fmt: skip
+        evaluated = "" if settings.split == settings.train_split else \
+            f"; or --val_split={settings.split} where nothing learns from them"  # fmt: skip
         raise InputError(
             f"{told}{why}: give them tags, or --untagged=drop, or --untagged=negative where they "
-            "show none of the classes"
+            f"show none of the classes{evaluated}"
         )
     logging.warning("%s (--untagged=%s)", told, settings.untagged)
     if not any(tags):

@@ -119,6 +119,23 @@ def test_older_records_are_paths(tmp_path):
     assert not Content("voc", tmp_path / "voc", ["x"]).is_same(None)
 
 
+def test_any_name_that_a_file_can_have_counts(folder):
+    before = Content("voc", folder, [b"\xff.jpg".decode("utf-8", "surrogateescape")]).sha256
+    assert before != Content("voc", folder, ["x.jpg"]).sha256
+
+
+def test_a_drive_that_knows_no_locks_is_told(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    with (
+        pytest.raises(InputError, match=r"cannot be locked \(Function not implemented\)"),
+        files.alone(tmp_path / "lock", "another"),
+    ):
+        pass
+
+
 def test_a_file_that_cannot_be_read_is_told(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("text")
 

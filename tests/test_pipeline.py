@@ -451,9 +451,7 @@ def test_what_is_asked_of_a_model_is_nothing_to_the_masks(run_copy, common):
     read = reader(**common | asked | {"segmenters": "", "finish": ""})
     before = run_copy.manifest()
     Pipeline(read(config.Pipeline), read, run_copy, workers=1).run()
-    evaluate.run(
-        read(config.Evaluate, what="masks", masks="steps_1_to_1", split="train"), run_copy
-    )
+    evaluate.run(read(config.Evaluate, what="masks", masks="steps_1_to_1", split="train"), run_copy)
     assert run_copy.manifest() == before
 
 

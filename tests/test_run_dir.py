@@ -514,6 +514,13 @@ def test_the_lock_goes_with_its_process(tmp_path):
     assert Phase(tmp_path)() == {"calls": 1}
 
 
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_run_dir_that_is_a_file_is_told(tmp_path, below):
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(InputError, match=r"--run_dir=\S*: cannot be made \("):
+        Phase(tmp_path / "file" / below)()
+
+
 def test_empty_run_dir_is_refused():
     with pytest.raises(InputError, match="--run_dir is empty"):
         RunDir("")
@@ -523,11 +530,18 @@ def test_classes_are_fixed_by_the_first_split(tmp_path):
     run = RunDir(tmp_path)
     with pytest.raises(InputError, match="write_voc"):
         run.classes()
-    run.fix_classes(VOC)
-    run.fix_classes(VOC)
+    cat = ClassSet(("cat",), ((1, 2, 3),), (False,))
+    run.fix_classes(cat)
+    run.fix_classes(VOC)  # nothing is written that holds the others
+    run.phase("write_voc/train", configs.WriteVoc(), [], run.family("train", "images"),
+              lambda partial: None)  # fmt: skip
+    run.fix_classes(VOC, "val")
     assert run.classes() == VOC
-    with pytest.raises(InputError, match="other classes"):
-        run.fix_classes(ClassSet(("cat",), ((1, 2, 3),), (False,)))
+    for split in ("val", ""):
+        with pytest.raises(InputError, match="other classes"):
+            run.fix_classes(cat, split)
+    run.fix_classes(cat, "train")
+    assert run.classes() == cat
 
 
 def test_digest_sees_names_and_contents(tmp_path):

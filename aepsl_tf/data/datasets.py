@@ -86,7 +86,8 @@ def fill_pixel(images_family):
     numbers = isinstance(mean, list) and all(type(x) in (int, float) for x in mean)
     if not numbers or len(mean) != 3 or not all(0 <= x <= 255 for x in mean):
         raise InputError(
-            f"{images_family.directory}/family.json: its mean pixel is none: write the family again"
+            f"{images_family.directory}/family.json: its mean pixel is none: "
+            f"{records.again(images_family.directory)}"
         )
     return tf.cast(tf.round(tf.constant(mean, tf.float32)), tf.uint8)
 

@@ -18,7 +18,7 @@ import tempfile
 
 from aepsl_tf.data import runners, tfrecord
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import read_json, sealed, write_atomic
+from aepsl_tf.files import read_json, sealed, settle, write_atomic
 from aepsl_tf.progress import progress
 
 # Kinds: bytes and int are one value, the plurals a list of any length; text is UTF-8 bytes.
@@ -118,13 +118,13 @@ class Family:
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
         try:
-            info = read_json(self.directory / "family.json", _INFO, "write the family again")
+            info = read_json(self.directory / "family.json", _INFO, again(self.directory))
         except FileNotFoundError:
             raise InputError(f"{self.directory} holds no record family: run the phase that "
                              "writes it first") from None  # fmt: skip
         self.name, self.counts, self.facts = info["family"], info["counts"], info["facts"]
         if self.name not in SCHEMAS or min(self.counts, default=-1) < 0:
-            raise InputError(f"{self.directory}/family.json: no family: write the family again")
+            raise InputError(f"{self.directory}/family.json: no family: {again(self.directory)}")
         self.images = sum(self.counts)
         self._starts = list(itertools.accumulate(self.counts, initial=0))
         self._indexes = {}
@@ -148,7 +148,7 @@ class Family:
         if found != self.counts[shard]:  # cut between two records, which no checksum shows
             raise InputError(
                 f"{self.shards()[shard]}: damaged, {found} of {self.counts[shard]} images: "
-                "write the family again"
+                f"{again(self.directory)}"
             )
 
     def at(self, image):
@@ -166,13 +166,19 @@ class Family:
             return decode(self.name, tfrecord.read_at(path, start, end))
 
 
+def again(directory):
+    """What to do with a damaged family: a finished phase goes by whether its folder is there."""
+    return f"remove {directory} and write it again"
+
+
 @contextlib.contextmanager
 def _told(path):
     """What is wrong with a shard, in one line."""
     try:
         yield
     except (tfrecord.DamagedError, OSError) as error:
-        raise InputError(f"{path}: missing or damaged ({error}): write the family again") from error
+        directory = os.path.dirname(path)
+        raise InputError(f"{path}: missing or damaged ({error}): {again(directory)}") from error
 
 
 def read_shard(directory, family, index, count):
@@ -251,7 +257,7 @@ def write_family(
     directory = pathlib.Path(directory)
     for left_over in directory.glob(f"{_TRY}*"):
         shutil.rmtree(left_over)
-    missing = [i for i in range(len(counts)) if not _shard(directory, family, i, counts).exists()]
+    missing = [i for i in range(len(counts)) if not _is_made(directory, family, i, counts)]
     left = sum(counts[i] for i in missing)
     with (
         # A worker that outlives a killed run has another try's folder, which is gone: it can no
@@ -291,7 +297,7 @@ def help_write_family(directory, family, counts, items, worker, workers):
     for index in (*range(first, len(counts)), *range(first)):
         if not directory.exists():  # the chief has concluded meanwhile
             break
-        if not _shard(directory, family, index, counts).exists():
+        if not _is_made(directory, family, index, counts):
             made = (encode(family, row) for row in items(index))
             with contextlib.suppress(FileNotFoundError):
                 _publish(own, directory, family, counts, index, made)
@@ -305,6 +311,15 @@ def _shard(directory, family, index, counts):
     return directory / shard_name(family, index, len(counts))
 
 
+def _is_made(directory, family, index, counts):
+    """Whether a shard is there as it was written; a machine that stopped may have cut it."""
+    try:
+        offsets = tfrecord.read_index(_shard(directory, family, index, counts))
+    except (OSError, tfrecord.DamagedError):
+        return False
+    return len(offsets) == counts[index] + 1
+
+
 def _publish(own, directory, family, counts, index, records):
     """Writes serialised records to a shard, which gets its place when it is whole."""
     path = _shard(own, family, index, counts)
@@ -314,6 +329,8 @@ def _publish(own, directory, family, counts, index, records):
         raise InputError(f"{path.name}: expected {counts[index]} images, got {written}")
     beside = tfrecord.index_path(path)
     tfrecord.write_index(beside, offsets)
+    settle(beside)
+    settle(path)
     # The index first: a shard that is in its place counts as made, so it must have its index.
     os.replace(beside, directory / beside.name)
     os.replace(path, directory / path.name)

@@ -8,7 +8,7 @@ import typing
 
 from aepsl_tf.data import lists
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import MAC, path_below, read_json, walk
+from aepsl_tf.files import MAC, path_below, read_json, refuse_unreadable, walk
 
 MADE = "predictions.json"
 """In an output folder: which file is made of which picture."""
@@ -90,16 +90,12 @@ def _of(part, images, recursive, output):
 
 
 def _in_folder(folder, recursive):
-    for below, names in walk(folder, lambda path: recursive, _refuse):
+    for below, names in walk(folder, lambda path: recursive, refuse_unreadable):
         for name in names:
             path = pathlib.Path(below, name)
             # A link to nothing is named as unreadable; a pipe would be waited for without end.
             if not name.startswith(".") and (os.path.isfile(path) or not os.path.exists(path)):
                 yield path
-
-
-def _refuse(error):
-    raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
 def _fixed(pattern):

@@ -208,8 +208,13 @@ class FolderSaliency:
                 "or compute maps with another method"
             )
         path = self._dir / name
-        read = _read_array if path.suffix == ".npy" else _read_grey
-        return normalize(_resize(read(path).astype(np.float32), height, width))
+        found = (_read_array if path.suffix == ".npy" else _read_grey)(path)
+        if found.shape == (width, height) != (height, width):
+            raise InputError(
+                f"{path}: {height} × {width} pixels, its picture has {width} × {height}: drawn on "
+                "the picture as the camera lay; draw it on the upright one"
+            )
+        return normalize(_resize(found.astype(np.float32), height, width))
 
 
 def _read_grey(path):

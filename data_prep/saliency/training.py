@@ -51,7 +51,9 @@ def find(settings):
     for name, folder in zip(("object_images", "object_masks"), folders, strict=True):
         if not folder.is_dir():
             raise InputError(f"--{name}={folder}: no such folder")
-    pictures = sorted(p for p in folders[0].iterdir() if p.suffix.lower() in (".jpg", ".png"))
+    # Where both lie in one folder, what is a PNG is a mask.
+    suffixes = (".jpg",) if folders[0].samefile(folders[1]) else (".jpg", ".png")
+    pictures = sorted(p for p in folders[0].iterdir() if p.suffix.lower() in suffixes)
     pairs = [(picture, folders[1] / f"{picture.stem}.png") for picture in pictures]
     missing = [mask.name for _, mask in pairs if not mask.is_file()]
     if missing or not pairs:

@@ -110,6 +110,25 @@ def test_finished_shards_are_kept(tmp_path):
     assert [r["image/id"] for r in family.read()] == ["é0", "é1", "é2"]
 
 
+@pytest.mark.parametrize("damage", [b"", b"half"])
+def test_a_shard_that_a_machine_cut_is_made_again(tmp_path, damage):
+    whole = write(tmp_path / "whole", counts=(1, 1))
+
+    def rows(shard):
+        if shard == 1:
+            raise KeyboardInterrupt
+        return [row("masks", shard)]
+
+    folder = tmp_path / "cut"
+    folder.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        records.write_family(folder, "masks", [1, 1], rows)
+    (folder / records.shard_name("masks", 0, 2)).write_bytes(damage)
+    records.write_family(folder, "masks", [1, 1], lambda shard: [row("masks", shard)])
+    assert [r["image/id"] for r in records.Family(folder).read()] == ["é0", "é1"]
+    assert digest(folder) == digest(whole.directory)
+
+
 def test_a_shard_with_too_few_images_is_not_published(tmp_path):
     with pytest.raises(InputError, match="expected 2 images, got 1"):
         records.write_family(tmp_path, "masks", [2], lambda shard: [row("masks")])

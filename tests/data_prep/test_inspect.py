@@ -93,6 +93,11 @@ def test_twins_across_splits_are_told(photos):
     assert f"such as {train} and {again}" in "\n".join(summary["advice"])
 
 
+def test_a_picture_has_one_twin_however_many_look_like_it():
+    alike = [{"id": id_, "hash": 5, "flat": False} for id_ in "abcde"]
+    assert inspect._twins(alike[:3], alike[3:]) == [["a", "d"], ["a", "e"]]
+
+
 def test_nothing_is_written(tmp_path):
     with pytest.raises(InputError, match="run python -m data_prep"):
         inspect.run(config.Inspect(), RunDir(tmp_path), 1)

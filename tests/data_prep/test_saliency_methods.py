@@ -214,6 +214,12 @@ def test_folder_reads_jpeg_and_resizes_bilinearly(tmp_path):
     np.testing.assert_allclose(saliency, np.tile(np.linspace(0, 1, 128), (64, 1)), atol=0.02)
 
 
+def test_folder_refuses_a_map_that_lies_as_the_camera_did(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), np.eye(6, 4, dtype=np.uint8))
+    with pytest.raises(InputError, match=r"a\.png: 4 × 6 pixels, its picture has 6 × 4"):
+        methods.FolderSaliency(str(tmp_path)).map_for("a", 4, 6)
+
+
 def test_folder_missing_map_names_the_files(tmp_path):
     with pytest.raises(InputError, match=r"image x .*x\.png, x\.jpg, x\.npy"):
         methods.FolderSaliency(str(tmp_path)).map_for("x", 3, 4)

@@ -57,6 +57,13 @@ def test_two_ways_to_write_a_letter(tmp_path):
     assert tags.from_csv(path, ["e\u0301"], CLASSES) == {"e\u0301": [1]}
 
 
+def test_two_ways_to_write_a_tag(tmp_path):
+    path = written(tmp_path, "image,labels\na,caf\u00e9\nb,cafe\u0301\n".encode())
+    names, _ = tags.names_in(path)
+    assert names == ["caf\u00e9"]
+    assert tags.from_csv(path, IDS, ClassSet.of_names(names)) == {"a": [1], "b": [1]}
+
+
 def test_an_image_without_a_line_has_no_tag_where_that_is_wanted(tmp_path):
     path = written(tmp_path, b"image,labels\na,cat\n")
     assert tags.from_csv(path, IDS, CLASSES, lenient=True) == {"a": [1], "b": []}

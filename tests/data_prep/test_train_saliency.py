@@ -178,6 +178,19 @@ def test_level_scores_are_seen_by_the_finest_regions():
     np.testing.assert_array_equal(training.level_scores(constant, example), [[0, 1, 1], [1, 1, 0]])
 
 
+def test_masks_in_the_folder_of_their_pictures(tmp_path):
+    """In one folder a PNG beside a JPEG is its mask, and no picture."""
+    for name in ("a.jpg", "a.png", "b.jpg", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    pairs = training.find(
+        config.TrainSaliency(object_images=str(tmp_path), object_masks=str(tmp_path))
+    )
+    assert [(one.name, other.name) for one, other in pairs] == [
+        ("a.jpg", "a.png"),
+        ("b.jpg", "b.png"),
+    ]
+
+
 def test_shipped_model_on_real_pictures_that_were_held_out():
     data = os.environ.get("AEPSL_DATA")
     if not data:

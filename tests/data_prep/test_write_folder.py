@@ -1,6 +1,9 @@
 """Own pictures: a folder with a list of tags, or a sub-folder a class, to the end of a run."""
 
+import errno
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -97,6 +100,7 @@ def test_masks_beside(photos):
         (lambda p: {"images_dir": str(p / "nowhere")}, "no such folder"),
         (lambda p: {"images_dir": str(p / "run2")}, "holds no picture"),
         (lambda p: {"labels_csv": ""}, "no tag says what the classes are"),
+        (lambda p: {"labels_csv": "", "tags_from": "csv"}, "--tags_from=csv needs --labels_csv"),
         (lambda p: {"images_dir": ""}, "--images_dir is empty"),
     ],
 )
@@ -106,6 +110,95 @@ def test_what_cannot_be_read_is_told(photos, change, told):
         write(photos, **change(photos))
     assert "\n" not in str(caught.value)
     assert not (photos / "run/data").exists()
+
+
+def test_a_folder_that_cannot_be_listed_loses_no_class(photos, monkeypatch):
+    listed = os.scandir
+
+    def scandir(path):
+        if os.path.basename(path) == "trip":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(InputError, match=r"trip: cannot be read \(Permission denied\)"):
+        write(photos)
+
+
+def _colored_masks(photos, folder):
+    for id_ in TAGS:
+        pixels = np.zeros([40, 52, 3], np.uint8)
+        pixels[:20, :, 0] = pixels[20:, :, 1] = 255
+        (folder / id_).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{id_}.png")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_another_labelmap_is_another_truth(photos, beside):
+    masks = photos / "masks"
+    _colored_masks(photos, masks)
+    labelmap = (photos if beside else masks) / "labelmap.txt"
+    given = {"masks_dir": str(masks), "tags_from": "csv"}
+
+    def ids(run):
+        row = next(iter(records.Family(run.ground_truth("train", "evaluate")).read()))
+        return np.unique(encoding.read_grey_png(row["mask/png"])[:20]).tolist()
+
+    labelmap.write_text("cat:255,0,0::\ndog:0,255,0::\n")
+    assert ids(write(photos, **given)) == [1]
+    assert ids(write(photos, **given)) == [1]
+    labelmap.write_text("dog:255,0,0::\ncat:0,255,0::\n")
+    with pytest.raises(InputError, match="--masks_dir"):
+        write(photos, **given)
+    assert ids(write(photos, restart=True, **given)) == [2]
+
+
+def test_masks_below_the_pictures_are_no_pictures_by_whatever_path(photos):
+    inside = photos / "photos" / "masks"
+    _colored_masks(photos, inside)
+    (photos / "masks").symlink_to(inside)
+    (photos / "labelmap.txt").write_text("cat:255,0,0::\ndog:0,255,0::\n")
+    run = write(photos, masks_dir=str(photos / "masks"), untagged="negative")
+    assert tags_of(run) == TAGS
+    assert records.Family(run.ground_truth("train", "evaluate")).images == len(TAGS)
+
+
+def test_a_run_below_the_pictures_is_none_of_them(photos):
+    given = config.WriteVoc(
+        images_dir=str(photos / "photos"), labels_csv=str(photos / "tags.csv"), untagged="negative"
+    )
+    run = RunDir(photos / "photos" / "run")
+    for _ in range(2):
+        write_folder.run(given, run, 1)
+        assert tags_of(run) == TAGS
+        inspect.run(config.Inspect(), run, 1)  # writes pictures
+
+
+def test_the_first_try_s_classes_bind_nobody(photos):
+    """Tags are mended after the first look; and after a try that ended before anything was made."""
+    text = (photos / "tags.csv").read_text()
+    (photos / "tags.csv").write_text(text.replace("Dog;cat", "Dog cat"))
+    assert "Dog cat" in write(photos).classes().names
+    (photos / "tags.csv").write_text(text)
+    assert tags_of(write(photos, restart=True)) == TAGS
+    (photos / "photos/d.jpg").write_bytes(b"no picture")
+    (photos / "tags.csv").write_text(text.replace("Dog;cat", "Dog cat"))
+    with pytest.raises(InputError, match=r"d\.jpg"):
+        write(photos, restart=True)
+    (photos / "photos/d.jpg").write_bytes(picture(5))
+    (photos / "tags.csv").write_text(text)
+    run = write(photos, restart=True)  # nothing finished has the classes of the try that failed
+    assert tags_of(run) == TAGS and run.classes().names == ("cat", "Dog", "tv/monitor")
+
+
+def test_classes_of_another_split_are_told(photos):
+    write(photos, val_share=0.5)
+    text = (photos / "tags.csv").read_text()
+    (photos / "tags.csv").write_text(text.replace("Dog;cat", "Dog;owl"))
+    with pytest.raises(InputError, match=r"remove \S*/run/data to write all splits again"):
+        write(photos, restart=True, val_share=0.5)
+    shutil.rmtree(photos / "run/data")
+    assert "owl" in write(photos, val_share=0.5).classes().names
 
 
 def test_two_files_of_one_name(photos):

@@ -105,6 +105,17 @@ def test_tags_from_xml(write, small_devkit):
     assert _tags(rows) == {"a": [2], "b": [1, 2], "c": [1], "d": []}
 
 
+def test_untagged_is_of_every_split_but_validation(write, tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text("image,labels\na,dog\nb,cat\nc,\nd,dog\n")
+    given = {"labels_csv": str(file), "train_split": "another"}
+    with pytest.raises(InputError, match=r"1 of 4 .* first is c.* or --val_split=train where"):
+        write(**given)
+    assert _tags(write(**given, untagged="drop")[0]) == {"a": [2], "b": [1], "d": [2]}
+    rows, _ = write(**given, val_split="train", restart=True)
+    assert _tags(rows) == {"a": [2], "b": [1], "c": [], "d": [2]}
+
+
 def test_auto_takes_xml_where_there_are_no_masks(write, small_devkit):
     for id_ in TAGS:
         (small_devkit / f"SegmentationClass/{id_}.png").unlink()
