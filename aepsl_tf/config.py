@@ -428,6 +428,11 @@ class WriteErased(TrainSplit):
 # ------------------------------------------------------------------------------------ networks
 
 
+NO_IMAGENET = (
+    "--weights={weights}: --backbone={backbone} has no ImageNet weights; give --weights=none"
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Network(Config):
     """The DeepLab-LargeFOV trunk that both networks share."""

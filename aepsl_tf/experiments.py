@@ -107,16 +107,16 @@ def results_of(folder):
         summary = json.loads((folder / "summary.json").read_text())
         manifest = json.loads((folder / "manifest.json").read_text())
         end = time.localtime((folder / "summary.json").stat().st_mtime)
-        found = {}
-        for path in sorted((folder / "eval").glob("*.json")):
-            found |= metrics.load(path)
     except FileNotFoundError:
         return None
-    masks = {k: found[f"masks_steps_1_to_{k[5:]}"] for k in summary["mask_miou"]}
+    masks = {k: f"masks_steps_1_to_{k[5:]}" for k in summary["mask_miou"]}
+    found = {}
+    for name in (*masks.values(), *summary["model_miou"]):  # with the CRF: in the plain one's file
+        found |= metrics.load(folder / "eval" / f"{name}.json")
     return {
         "summary": summary,
         "models": {name: found[name] for name in summary["model_miou"]},
-        "masks": masks,
+        "masks": {step: found[name] for step, name in masks.items()},
         "day": time.strftime("%Y-%m-%d", end),
         "phases": [(k, manifest[k].get("digest"), s) for k, s in summary["seconds"].items()],
     }

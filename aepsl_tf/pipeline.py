@@ -139,12 +139,10 @@ class Pipeline:
 
     def _has_scores(self, name):
         """Whether a segmenter has a classification branch."""
-        given = {
-            "no_psl": "none",
-            "supervised": "none",
-            "psl": self.read(config.TrainSegmenter).psl,
-        }
-        return given.get(name, self.settings.psl_plus_plus) != "none"
+        if name in ("no_psl", "supervised"):
+            return False
+        psl = self.read(config.TrainSegmenter).psl if name == "psl" else self.settings.psl_plus_plus
+        return psl != "none"
 
     def _has_truth(self, settings):
         """Whether a split's ground truth is there, or will be."""
@@ -204,7 +202,8 @@ class Pipeline:
         over = (s.stop_loss and loss > s.stop_loss) or (
             s.stop_loss_ratio and loss > s.stop_loss_ratio * first
         )
-        logging.info("step %d: loss %.4f, %.2f of step 1%s", step, loss, loss / first,
+        share = loss / first if first else 1.0  # all pictures with the same tags end at 0
+        logging.info("step %d: loss %.4f, %.2f of step 1%s", step, loss, share,
                      ": no success, stop" if over else "")  # fmt: skip
         return bool(over)
 
@@ -274,8 +273,12 @@ class Pipeline:
         """Refuses, before anything is made, what a later phase would: bad settings of any of them,
         and of those that are not finished files and tags, as far as nothing need be decoded.
         """
-        classes, untagged = None, ()
+        classes, untagged, segmenters = None, (), {}
         for step in self.steps():
+            if isinstance(step.settings, config.TrainSegmenter):
+                segmenters[step.settings.name or train_segmenter.NAMES[step.settings.psl]] = (
+                    step.settings
+                )
             if not self.run_dir.chief or self.run_dir.entry(step.keys[0]):
                 continue
             settings = step.settings
@@ -291,6 +294,11 @@ class Pipeline:
             elif step.phase is write_saliency:
                 write_saliency.check(settings)
             elif isinstance(settings, config.Network):
+                before = getattr(settings, "start_model", "")
+                if before:
+                    train_segmenter.refuse_start(settings, segmenters[before].psl)
+                elif settings.backbone != "vgg16" and settings.weights != "none":
+                    raise InputError(config.NO_IMAGENET.format_map(vars(settings)))
                 if not (settings.is_word("weights") or pathlib.Path(settings.weights).is_file()):
                     raise InputError(f"--weights={settings.weights}: no such file")
                 if settings.label_loss == "softmax" and getattr(settings, "psl", "") != "none":

@@ -84,9 +84,17 @@ def _holds_work(partial):
     return partial.is_file() or (partial.is_dir() and any(partial.iterdir()))
 
 
-_BEGUN = {"config": {str: object}, "inputs": {str: str}, "chosen?": {str: object}}
+_BEGUN = {"config": {str: object}, "inputs": {str: str}, "chosen?": {str: object},
+          "seconds?": float}  # fmt: skip
 _ENTRY = _BEGUN | {"status": str, "output": str, "digest": str, "facts": {str: object},
                    "seconds": float, "bytes?": int}  # fmt: skip
+
+
+def _worked(begun, partial):
+    """Seconds that the last try of a phase worked, as far as the times of its files tell."""
+    files = [partial] if partial.is_file() else [p for p in partial.rglob("*") if p.is_file()]
+    since = begun.stat().st_mtime
+    return max(max((path.stat().st_mtime for path in files), default=since) - since, 0.0)
 
 
 def _read_json(path, shape, advice):
@@ -509,9 +517,11 @@ class RunDir:
                 before = None
                 _remove(partial)
             self.before_change()
-            source = (
-                wanted.renewed(before) if before else self._settled(wanted, choices, config, choose)
-            )
+            if before:
+                earlier = before.get("seconds", 0.0) + _worked(begun, partial)
+                source = wanted.renewed(before) | {"seconds": round(earlier, 1)}
+            else:
+                earlier, source = 0.0, self._settled(wanted, choices, config, choose)
             write_atomic(begun, sealed(source))
             if not output.suffix:
                 partial.mkdir(exist_ok=True)
@@ -525,7 +535,7 @@ class RunDir:
                 "digest": digest(partial),
                 "bytes": _bytes(partial),
                 "facts": facts,
-                "seconds": round(time.monotonic() - start, 1),
+                "seconds": round(earlier + time.monotonic() - start, 1),
             }
             self._record(key, entry)
             _remove(output)  # after the record: half an old output must not count as finished

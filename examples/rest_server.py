@@ -13,11 +13,14 @@ import base64
 import contextlib
 import http.server
 import json
+import os
 import pathlib
 import sys
 import threading
 
 import numpy as np
+
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # what masks are bit for bit prediction's with
 import tensorflow as tf
 
 

@@ -107,6 +107,25 @@ def test_a_round_without_the_one_before_it_is_refused(common, tmp_path, segmente
         _unstarted(tmp_path, **common, segmenters=segmenters)
 
 
+def test_what_has_no_scores_is_asked_for_none(common, tmp_path):
+    """Nothing is said of settings of a branch, or of its loss, that nobody trains."""
+    given = common | {"segmenters": "no_psl", "with_tags": True, "pixel_norm": "batch",
+                      "accumulate": 2, "label_loss": "softmax", "untagged": "negative"}  # fmt: skip
+    plan = _unstarted(tmp_path, **given).plan()
+    assert "train_segmenter/no_psl" in plan and "evaluate/no_psl_gt" not in plan
+
+
+def test_steps_end_where_all_losses_are_zero(common, tmp_path):
+    """Pictures that all have the same tags are learned to the last bit."""
+    run = _unstarted(tmp_path, **common)
+
+    def do(step):
+        is_classifier = step.keys[0].startswith("train_classifier")
+        return {"last_epoch": {"loss": 0.0, "tag_score": 1.0}} if is_classifier else None
+
+    assert run._walk(do) == common["max_steps"]
+
+
 def test_the_further_rounds_have_a_psl_of_their_own(common, tmp_path):
     segmenters = "no_psl,psl,psl_plus_plus,psl_plus_plus_2,supervised"
     run = _unstarted(tmp_path, **common, segmenters=segmenters, psl_plus_plus="branch_only")
@@ -453,6 +472,13 @@ def test_what_is_asked_of_a_model_is_nothing_to_the_masks(run_copy, common):
     Pipeline(read(config.Pipeline), read, run_copy, workers=1).run()
     evaluate.run(read(config.Evaluate, what="masks", masks="steps_1_to_1", split="train"), run_copy)
     assert run_copy.manifest() == before
+
+
+@pytest.mark.parametrize("what", ["masks", "regions"])
+def test_masks_and_regions_are_of_the_split_they_are_of(run_copy, common, what):
+    settings = reader(**common)(config.Evaluate, what=what, merge_steps=2)
+    with pytest.raises(InputError, match=r"--split=val: .* is of train: give --split=train"):
+        evaluate.run(settings, run_copy)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The manifest: what is skipped, refused, redone and recovered; the firewall; the lock."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -315,6 +316,19 @@ def test_a_killed_phase_goes_on_with_what_it_had(tmp_path):
     again()
     assert again.found == ["half"]
     assert sorted(p.name for p in again.output.iterdir()) == ["file", "half"]
+
+
+def test_a_resumed_phase_took_as_long_as_all_its_tries(tmp_path):
+    phase = Phase(tmp_path)
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            phase.run.phase(KEY, phase.config, [], phase.output, killed)
+        begun = phase.output.with_name(f"{phase.output.name}.partial.json")
+        now = begun.stat().st_mtime
+        os.utime(phase.output.with_name(f"{phase.output.name}.partial") / "half", (now, now + 100))
+    phase()
+    assert 200 <= phase.run.entry(KEY)["seconds"] < 210
 
 
 def test_begun_with_another_setting(tmp_path):

@@ -136,35 +136,38 @@ def _loaded(rows, load, batch):
     return made.batch(batch, drop_remainder=True).with_options(options)
 
 
-def replica_batches(load, images, global_batch, seed, epoch, position, context):
+def replica_batches(load, images, global_batch, seed, epoch, position, context, pieces=1):
     """Batches for the replicas of one input pipeline, from the given one on, epoch after epoch.
 
     It never ends, so that one chain, traced once, serves a whole training. Every batch has its
-    full size, so that one graph serves and every replica takes equally many steps.
+    full size, so that one graph serves and every replica takes equally many steps; where the global
+    batch is no multiple of replicas and pieces, rows that do not count fill it up.
 
     Args:
       load: `load(row) -> {name: tensor}` of one row of `order.batch_rows`, inside a graph.
       images, global_batch, seed: see `order.batch_rows`.
       epoch, position: of the first batch.
       context: `tf.distribute.InputContext`.
+      pieces: --accumulate, which a replica's part of a batch is cut into.
 
     Returns:
       tf.data of dictionaries `[B', …]` with "present" float32 `[B']`, 0 where a row does not
       count: for each step one a replica of this pipeline, in turn.
     """
+    shares = context.num_replicas_in_sync * pieces
     batch_rows = functools.partial(
         order.batch_rows, images, global_batch, seed, pipeline=context.input_pipeline_id,
-        pipelines=context.num_input_pipelines,
+        pipelines=context.num_input_pipelines, shares=shares,
     )  # fmt: skip
     first = epoch * order.steps(images, global_batch) + position
-    size = global_batch // context.num_input_pipelines
+    whole = order.filled(global_batch, shares)
 
     def counted(row):
         return load(row) | {"present": tf.cast(row["present"], tf.float32)}
 
-    rows = _rows(first, size, batch_rows)
+    rows = _rows(first, whole // context.num_input_pipelines, batch_rows)
     return (
-        _loaded(rows, counted, context.get_per_replica_batch_size(global_batch))
+        _loaded(rows, counted, whole // context.num_replicas_in_sync)
         # Else a strategy asks before each step, of every worker, whether there is a next one.
         .apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         .prefetch(2)
@@ -210,7 +213,9 @@ def training_batches(families, config, num_classes, fill, epoch, position, conte
         return batch
 
     images = families[0].images
-    return replica_batches(load, images, config.global_batch, config.seed, epoch, position, context)
+    return replica_batches(
+        load, images, config.global_batch, config.seed, epoch, position, context, config.accumulate
+    )
 
 
 def warped_pictures(family, size, fill, batch, numbers):

@@ -40,20 +40,33 @@ def _epoch(images, batch, seed, epoch):
     return epoch_rows(images, batch, seed, epoch)
 
 
-def batch_rows(images, batch, seed, number, pipeline=0, pipelines=1):
+def filled(batch, shares):
+    """Rows of a global batch that is cut into equal shares: some may not count."""
+    return -(-batch // shares) * shares
+
+
+def batch_rows(images, batch, seed, number, pipeline=0, pipelines=1, shares=None):
     """One input pipeline's rows of a global batch, a pure function of its number.
 
     Pipeline k of K has the k-th K-th of every batch. Of that, replica r of the R it feeds takes
     the r-th R-th.
 
     Args:
-      batch: rows of a global batch, a multiple of `pipelines`.
+      batch: images of a global batch.
       number: of the global batch, counted from the first one of epoch 0 on.
+      shares: a multiple of `pipelines`, these if None: so many equal parts it is cut into. Rows
+        that are not present fill it up for that.
 
     Returns:
-      A dictionary as `epoch_rows` returns, of `batch / pipelines` rows.
+      A dictionary as `epoch_rows` returns, of `filled(batch, shares) / pipelines` rows.
     """
     epoch, position = divmod(number, steps(images, batch))
-    rows, share = _epoch(images, batch, seed, epoch), batch // pipelines
-    first = position * batch + pipeline * share
-    return {name: values[first : first + share] for name, values in rows.items()}
+    rows, size = _epoch(images, batch, seed, epoch), filled(batch, shares or pipelines)
+    share, first = size // pipelines, position * batch
+
+    def own(values):
+        whole = np.zeros((size, *values.shape[1:]), values.dtype)
+        whole[:batch] = values[first : first + batch]
+        return whole[pipeline * share : (pipeline + 1) * share]
+
+    return {name: own(values) for name, values in rows.items()}

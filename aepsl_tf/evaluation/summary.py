@@ -36,6 +36,11 @@ def of_run(manifest, results, masks, segmenters, chosen, evaluations):
             for name in segmenters
             if results(name)
         },
+        "split": {
+            name: manifest[key]["config"]["split"]
+            for name in segmenters
+            if (key := f"evaluate/{name}") in manifest
+        },
         "psl_start": {
             name: found["psl_start"] for name, found in trained.items() if "psl_start" in found
         },

@@ -13,7 +13,7 @@ def sentences(summary):
     return [*_lost(summary["lost"]), *_agreement(summary["agreement"]),
             *_masks(_counted(summary["mask_miou_void_wrong"])),
             *_learned_from(summary["merged"], summary["classifier_loss"]),
-            *_segmenters(_counted(summary["model_miou"])),
+            *_segmenters(_counted(summary["model_miou"]), summary["split"]),
             *_online_masks(summary["psl_start"]), *_objects(summary["object_share"]),
             *_lengths(summary["still_falling"])]  # fmt: skip
 
@@ -42,7 +42,7 @@ def of_phases(summary):
                       f"Ŝ joined after {start} epochs" if start else "")  # fmt: skip
             said[f"train_segmenter/{name}"] = [*filter(None, [joined]), *_falls(falls)]
     miou = _counted(summary["model_miou"])
-    compared = _compared(miou)
+    compared = _compared(miou, summary["split"])
     for name in miou:
         if name.endswith("_crf") and name.removesuffix("_crf") in miou:
             continue  # told beside the plain one
@@ -124,17 +124,21 @@ def merged(step):
     return "step 1" if step == 1 else f"steps 1 to {step}"
 
 
-def _segmenters(miou):
-    for name, said in _compared(miou).items():
+def _segmenters(miou, split):
+    for name, said in _compared(miou, split).items():
         if said:
             yield f"{NAMES[name]}: {miou[name]:.3f}, {said}."
 
 
-def _compared(miou):
-    """Segmenter → how far above the one before it is; "" of the first."""
+def _compared(miou, split):
+    """Segmenter → how far above the one before it is; "" of the first, and of one that was measured
+    on another split than that.
+    """
     models = [name for name in miou if name in NAMES]
-    said = dict.fromkeys(models[:1], "")
+    said = dict.fromkeys(models, "")
     for before, name in itertools.pairwise(models):
+        if split.get(name) != split.get(before):
+            continue
         points = 100 * (miou[name] - miou[before])
         how = f"{abs(points):.1f} points {'above' if points > 0 else 'BELOW'}"
         said[name] = f"{how if round(abs(points), 1) else 'level with'} {NAMES[before]}"

@@ -338,7 +338,10 @@ def _rows(id_, pixels, scores, names):
 
 def _csv(rows):
     file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerows(rows)
+    for row in rows:
+        # A carriage return, which Python leaves as it is, would end the line for who reads it.
+        quoting = csv.QUOTE_ALL if any("\r" in cell for cell in row) else csv.QUOTE_MINIMAL
+        csv.writer(file, lineterminator="\n", quoting=quoting).writerow(row)
     return file.getvalue().encode()
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from aepsl_tf import config as configs
 from aepsl_tf import quiet
 from aepsl_tf.data.transforms import INPUT_MEAN
 from aepsl_tf.errors import InputError
@@ -366,10 +367,7 @@ def load_weights(parts, weights, backbone):
     start = dict.fromkeys(layers, "random")
     if weights != "none":
         if backbone != "vgg16":
-            raise InputError(
-                f"--weights={weights}: --backbone={backbone} has no ImageNet weights; "
-                "give --weights=none"
-            )
+            raise InputError(configs.NO_IMAGENET.format(weights=weights, backbone=backbone))
         for name, (values, origin) in _pretrained(weights, layers["fc6"].filters).items():
             _assign(layers[name], values, weights)
             check_finite(layers[name], f"--weights={weights}")

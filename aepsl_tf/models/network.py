@@ -1,7 +1,8 @@
 """What both networks share: two parts, pretrained weights, and the train step.
 
 Gradients are summed over replicas and over the parts of an accumulated batch, so a loss divides
-by the counts of the global batch. However the batch is cut, the step is the same up to rounding.
+by the counts of the global batch. However the batch is cut, the step is the same up to rounding,
+but for dropout: each part draws its own.
 """
 
 import keras
@@ -26,7 +27,9 @@ def _cut(batch, pieces):
     """The batch in so many pieces of equal size."""
     if pieces == 1:
         return [batch]
-    size = tf.shape(batch["labels"])[0] // pieces
+    size, rest = divmod(batch["labels"].shape[0], pieces)
+    if rest:
+        raise ValueError(f"a batch of {batch['labels'].shape[0]} in {pieces} equal pieces")
     return [{k: v[i * size : (i + 1) * size] for k, v in batch.items()} for i in range(pieces)]
 
 

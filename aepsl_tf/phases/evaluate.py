@@ -6,6 +6,7 @@ python -m aepsl_tf.phases.evaluate --run_dir=RUN --what=model --model=psl --spli
 from aepsl_tf import config, config_flags
 from aepsl_tf.classes import BACKGROUND, VOID
 from aepsl_tf.data import encoding, records
+from aepsl_tf.errors import InputError
 from aepsl_tf.evaluation import metrics, tables
 from aepsl_tf.files import sealed, write_atomic
 from aepsl_tf.phases import make_masks, train_segmenter
@@ -30,6 +31,7 @@ def run(settings, run_dir, workers=0):
         masks_name = settings.masks or make_masks.name_of(settings.merge_steps)
         name = f"masks_{masks_name}"
         inputs = [truth_key, train_segmenter.masks_key(masks_name)]
+        _refuse_another(run_dir, inputs[1], split)
 
         def measure(measures, truth, count):
             masks = records.Family(run_dir.masks(masks_name))
@@ -42,6 +44,7 @@ def run(settings, run_dir, workers=0):
             truth_key,
             *(f"mine_regions/step_{s}" for s in range(1, settings.merge_steps + 1)),
         ]
+        _refuse_another(run_dir, inputs[1], split)
 
         def measure(measures, truth, count):
             return measures.of_regions(run_dir, settings.merge_steps, truth, count)
@@ -63,6 +66,14 @@ def run(settings, run_dir, workers=0):
             _log(results, settings, run_dir, name)
 
     run_dir.phase(f"evaluate/{name}", settings, inputs, run_dir.evaluation(name), work)
+
+
+def _refuse_another(run_dir, key, split):
+    """Refuses a split that masks or regions are not of."""
+    if entry := run_dir.entry(key):
+        own = (config.TrainSplit.defaults() | entry["config"])["train_split"]
+        if own != split:
+            raise InputError(f"--split={split}: {key} is of {own}: give --split={own}")
 
 
 def _log(results, settings, run_dir, name):

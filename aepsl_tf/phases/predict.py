@@ -39,7 +39,7 @@ def run(settings, run_dir, workers=0):
     model_dir.start_over(settings)
     model, broken = model_dir.load(run_dir.model(settings.model)), []
     items = _seen(pictures, model, settings, broken)
-    _write_each(folder, wanted, items, len(pictures), workers)
+    _write_each(folder, wanted, items, len(pictures), broken, workers)
     folder.finish(workers)
     if broken:
         raise InputError(f"{len(broken)} of {len(pictures)} pictures could not be read: "
@@ -50,7 +50,7 @@ def run(settings, run_dir, workers=0):
                      voc_submission.WHERE)  # fmt: skip
 
 
-def _write_each(folder, wanted, items, count, workers):
+def _write_each(folder, wanted, items, count, broken, workers):
     from aepsl_tf.inference import outputs
 
     make = functools.partial(outputs.files_of, wanted)
@@ -59,6 +59,8 @@ def _write_each(folder, wanted, items, count, workers):
             folder.write(files)
             folder.count(id_, pixels, scores)
             bar.update()
+            bar.total = count - len(broken)
+        bar.total = count - len(broken)
 
 
 def _seen(pictures, model, settings, broken):

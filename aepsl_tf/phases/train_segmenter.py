@@ -34,6 +34,16 @@ def _checked(name):
     return name
 
 
+def refuse_start(settings, psl):
+    """Refuses --start_model where that has no branch to start from; `psl` is what it learned by."""
+    if psl == "none" != settings.psl:
+        raise InputError(
+            f"--start_model={settings.start_model} was trained with --psl=none: it has no "
+            f"classification branch, which --psl={settings.psl} starts with; start from weights "
+            "(in the pipeline --psl_plus_plus_from=weights) or train both with one"
+        )
+
+
 def run(settings, run_dir, workers=0):
     """Trains one segmenter; see `config.TrainSegmenter`. Returns its facts."""
     del workers
@@ -43,6 +53,10 @@ def run(settings, run_dir, workers=0):
     inputs = [f"write_voc/{split}", masks_key(masks)]
     if settings.start_model:
         inputs.append(f"train_segmenter/{settings.start_model}")
+        before = run_dir.entry(inputs[-1])
+        if before and not run_dir.entry(f"train_segmenter/{name}"):
+            known = config.TrainSegmenter.defaults() | before["config"]
+            refuse_start(settings, known["psl"])
     key = f"train_segmenter/{name}"
 
     def work(partial, settings):

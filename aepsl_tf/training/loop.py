@@ -150,12 +150,15 @@ def _separate_dropout(strategy, generators):
     strategy.run(shift)
 
 
+def _first_line(error):
+    return str(error).strip().splitlines()[0][:160]
+
+
 def _raised(error):
     """A collective's failure as one line."""
-    first = str(error).strip().splitlines()[0][:160]
     return InputError(
-        f"lost another worker of this job ({first}): see its log, then start all workers again; "
-        "they go on from the last checkpoint"
+        f"lost another worker of this job ({_first_line(error)}): see its log, then start all "
+        "workers again; they go on from the last checkpoint"
     )
 
 
@@ -178,18 +181,17 @@ def fit(model, batches, images, config, directory, callbacks=()):
 
     Raises:
       InputError: the loss is no number any more; no checkpoint can be restored; another worker
-        was lost; the batch cannot be cut into equal shares; a record cannot be read.
+        was lost; the memory does not do; a record cannot be read.
     """
     strategy = tf.distribute.get_strategy()
-    replicas, pieces = strategy.num_replicas_in_sync, config.accumulate
-    if config.global_batch % (replicas * pieces):
-        raise InputError(
-            f"--global_batch={config.global_batch}: expected a multiple of {replicas * pieces} "
-            f"({replicas} replicas, --accumulate={pieces})"
-        )
     try:
         with datasets.bad_input():
             return _fit(strategy, model, batches, images, config, directory, callbacks)
+    except tf.errors.ResourceExhaustedError as error:
+        raise InputError(
+            f"out of memory ({_first_line(error)}): give --accumulate={2 * config.accumulate}, "
+            "which forwards a batch in pieces, or a smaller --global_batch, with --restart"
+        ) from error
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
             tf.errors.DeadlineExceededError, tf.errors.InternalError) as error:  # fmt: skip
         if strategies.worker(strategy)[1] == 1:

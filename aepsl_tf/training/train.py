@@ -34,7 +34,7 @@ def train(model, families, fill, run_dir, key, partial, callbacks=(), pictures=N
     if model.num_classes == 1 and config.label_loss == "softmax" and model.has_scores:
         raise InputError(ONE_CLASS)
     untagged, constant = _check(families, model, worker, workers)
-    _refuse_untagged(untagged, families[0], run_dir, config)
+    _refuse_untagged(untagged, families[0], run_dir, model)
     steps = order.steps(images, config.global_batch)
     model.compile(optimizer=solver.build(model, config, steps))
     cache = None
@@ -136,10 +136,11 @@ def _check(families, model, worker, workers):
     return untagged, constant
 
 
-def _refuse_untagged(ids, family, run_dir, config):
+def _refuse_untagged(ids, family, run_dir, model):
     """Refuses images without a tag, unless they were written as negatives and can be learned."""
     if not ids:
         return
+    config = model.config
     facts = records.Family(run_dir.family(config.train_split, "images")).facts or {}
     told = f"{family.directory}: {len(ids)} images have no tag, the first is {ids[0]}"
     if facts.get("untagged") != "negative":
@@ -147,7 +148,7 @@ def _refuse_untagged(ids, family, run_dir, config):
             f"{told}: training needs one at least; give --labels_csv, take the images out with "
             "--ids_file, or write them with --untagged=negative or drop"
         )
-    if config.label_loss == "softmax":
+    if config.label_loss == "softmax" and model.has_scores:
         raise InputError(
             f"{told}: --label_loss={config.label_loss} cannot learn from them; give "
             "--label_loss=sigmoid or cross_entropy, or write them with --untagged=drop"

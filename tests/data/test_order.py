@@ -57,6 +57,22 @@ def test_pipelines_part_every_batch_in_order(of, pipelines, data):
         assert [row for part in parts for row in part] == whole
 
 
+@given(ORDERS, st.integers(1, 3), st.integers(1, 3), st.integers(0, 3))
+def test_a_batch_that_cannot_be_cut_is_filled_up(of, pipelines, times, number):
+    """With rows that do not count, at its end; the others are those of any other cut."""
+    shares = pipelines * times
+    cut = [order.batch_rows(number=number, pipeline=k, pipelines=pipelines, shares=shares, **of)
+           for k in range(pipelines)]  # fmt: skip
+    plain = order.batch_rows(number=number, **of)
+    size = order.filled(of["batch"], shares)
+    assert size % shares == 0 and 0 <= size - of["batch"] < shares
+    for name in NAMES:
+        joined = np.concatenate([rows[name] for rows in cut])
+        assert len(joined) == size
+        np.testing.assert_array_equal(joined[: of["batch"]], plain[name])
+        assert not joined[of["batch"] :].any()
+
+
 def test_epochs_and_seeds_shuffle_mirror_and_crop_anew():
     def drawn(seed, epoch):
         rows = order.epoch_rows(1000, 10, seed, epoch)

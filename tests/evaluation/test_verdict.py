@@ -12,6 +12,7 @@ GOOD = {
     "mask_miou_void_wrong": {"step_1": 0.355, "step_2": 0.584, "step_3": 0.628, "step_4": 0.618},
     "model_miou": {"no_psl": 0.649, "no_psl_crf": 0.725, "psl": 0.693, "psl_plus_plus": 0.73},
     "object_share": {"psl": (0.2, 0.25), "psl_plus_plus": (0.21, 0.25)},
+    "split": {"no_psl": "val", "psl": "val", "psl_plus_plus": "val"},
     "psl_start": {"psl": 18},
     "still_falling": {"step_1": True, "no_psl": False, "psl": True},
 }
@@ -28,6 +29,13 @@ def test_a_run_that_went_well():
         "Objects: PSL++ marks 21% of the pixels, the truth 25%.",
         "The loss still fell at the end of step_1, psl: longer training may do better.",
     ]
+
+
+def test_what_is_of_another_split_is_not_compared():
+    said = verdict.sentences(GOOD | {"split": GOOD["split"] | {"psl_plus_plus": "test"}})
+    assert [s for s in said if "points" in s] == ["PSL: 0.693, 4.4 points above No PSL."]
+    told = verdict.of_phases(GOOD | {"split": {"no_psl": "val", "psl": "train"}})
+    assert told["evaluate/psl"] == "mIoU 0.693"
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,15 @@ def test_areas_of_every_class_in_a_mask(tmp_path):
     assert len(rows_of(path)) == 7
 
 
+def test_any_name_is_read_again(tmp_path):
+    names = ["a\r", 'b "quoted"', "c\nd", "e;f"]
+    for _ in range(2):  # the second prediction reads what the first wrote
+        path = predicted(tmp_path, names)
+        with open(path / "areas.csv", newline="") as file:
+            found = {row[0] for row in csv.reader(file, strict=True)}
+        assert found == {"image", *names}
+
+
 def test_what_is_of_all_pictures_keeps_those_of_earlier_predictions(tmp_path):
     predicted(tmp_path, ["a", "b"])
     path = predicted(tmp_path, ["b", "c"], value=2, with_coco=True)

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -65,13 +66,20 @@ def asked(url, body):
 
 
 def test_the_server_as_a_command(served, client):
-    """Started on a folder, it says its URL and serves."""
+    """Started on a folder, it says its URL and serves, bit for bit, without this package."""
     command = [sys.executable, rest_server.__file__, str(served.base_path), "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        url = re.search(r"http://\S+", server.stdout.readline())[0]
-        (found,) = client.segment(url, [encoding.rgb_png(pictures(20, 41)[0])])
-        server.terminate()
-    assert np.shape(found["mask"]) == (20, 41)
+    env = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+    shown = list(pictures(50, 75, count=4))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as server:
+        try:
+            url = re.search(r"http://\S+", server.stdout.readline())[0]
+            answers = [client.segment(url, [encoding.rgb_png(one)])[0] for one in shown]
+        finally:
+            server.terminate()
+    for picture, found in zip(shown, answers, strict=True):
+        expected = served.predictor.segment(tf.constant(picture)[None])
+        np.testing.assert_array_equal(found["mask"], expected["mask"][0])
+        np.testing.assert_array_equal(np.float32(found["scores"]), expected["scores"][0])
 
 
 SIZES = (33, 33), (20, 41), (1, 1), (64, 48)

@@ -89,7 +89,7 @@ def test_a_list_of_some(predicted, tmp_path):
     assert masks_of(output).keys() == {"trip/wide", "upright"}
 
 
-def test_broken_pictures_are_named_and_the_others_done(predicted, pictures, tmp_path):
+def test_broken_pictures_are_named_and_the_others_done(predicted, pictures, tmp_path, capsys):
     (tmp_path / "in/sub").mkdir(parents=True)
     whole = (pictures / "grey.jpg").read_bytes()
     (tmp_path / "in/good.jpg").write_bytes(whole)
@@ -97,6 +97,7 @@ def test_broken_pictures_are_named_and_the_others_done(predicted, pictures, tmp_
     changes = {"images": str(tmp_path / "in"), "recursive": True, "coco": True, "flip": True,
                "contact_sheet": True, "crf": True}  # fmt: skip
     refused("1 of 2 pictures could not be read: sub/broken.jpg", predicted, **changes)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("predict: 1 of 1 images")
     assert names_in(tmp_path / "out") == {
         "good.png", "good_overlay.png", "areas.csv", "coco.json", "contact_sheet_001.png",
         "predictions.json",

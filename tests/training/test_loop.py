@@ -1,6 +1,7 @@
 """A training killed anywhere ends with the bytes of one that was not."""
 
 import dataclasses
+import functools
 import pathlib
 
 import keras
@@ -22,7 +23,7 @@ CONFIG = configs.TrainClassifier(
 )  # fmt: skip
 
 
-def batches(epoch, position, context):
+def batches(epoch, position, context, pieces=1):
     rng = np.random.default_rng(0)
     features = tf.constant(rng.uniform(0, 1, (IMAGES, 5, 5, 64)), tf.float32)
     labels = tf.one_hot(rng.integers(0, 3, IMAGES), 3)
@@ -31,7 +32,7 @@ def batches(epoch, position, context):
         image = row["image"]
         return {"features": tf.gather(features, image), "labels": tf.gather(labels, image)}
 
-    return datasets.replica_batches(load, IMAGES, 2, 0, epoch, position, context)
+    return datasets.replica_batches(load, IMAGES, 2, 0, epoch, position, context, pieces)
 
 
 def fresh(config=CONFIG):
@@ -174,10 +175,28 @@ def test_keras_s_own_callbacks_are_driven(tmp_path):
     assert len(again) == 3  # without a reason to stop, training goes on from the checkpoint
 
 
-def test_batch_that_cannot_be_cut_evenly_is_refused(tmp_path):
-    config = dataclasses.replace(CONFIG, global_batch=4, accumulate=3)
-    with pytest.raises(InputError, match="expected a multiple of 3 "):
-        loop.fit(fresh(config), batches, IMAGES, config, tmp_path)
+def test_a_batch_that_cannot_be_cut_evenly_gives_the_same_step(tmp_path):
+    """It is filled up for --accumulate, as for replicas (test_strategies)."""
+    found = []
+    for accumulate in (1, 3):
+        config = dataclasses.replace(CONFIG, accumulate=accumulate, dropout=0.0)
+        cut = functools.partial(batches, pieces=accumulate)
+        model = fresh(config)
+        history = loop.fit(model, cut, IMAGES, config, tmp_path / str(accumulate))
+        found.append((model.tuned.get_weights(), history[-1]["loss"]))
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-5)
+    for one, other in zip(found[0][0], found[1][0], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_too_little_memory_is_told(tmp_path, monkeypatch):
+    def exhausted(*_):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nmore")
+
+    monkeypatch.setattr(Classifier, "train_step", exhausted)
+    with pytest.raises(InputError, match=r"OOM when .*: give --accumulate=2") as caught:
+        loop.fit(fresh(), batches, IMAGES, CONFIG, tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def poisoned(of_step):
