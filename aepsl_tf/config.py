@@ -86,6 +86,8 @@ def of_today(recorded):
         settings["psl_start"] = settings.pop("psl_start_epoch")
     if str(settings.get("psl_start", "")).isdecimal():  # it was a text for a while
         settings["psl_start"] = int(settings["psl_start"])
+    if "relabel_tags_only" in settings:
+        settings["relabel_outside"] = "next" if settings.pop("relabel_tags_only") else "keep"
     # Until there was --fc_channels, the word meant VGG-16 without its top.
     if settings.get("weights") == "imagenet" and "fc_channels" not in settings:
         settings["weights"] = "imagenet_notop"
@@ -726,8 +728,13 @@ class Relabel(Inference, TrainSplit):
         "relabelled", "name of the new masks, RUN/masks/NAME: relabelled…", kind="name"
     )
     relabel_crf: bool = setting(True, "clean the new masks with the CRF, where --crf is on")
-    relabel_tags_only: bool = setting(
-        False, "drop classes that are not among an image's tags before the masks are made"
+    relabel_outside: str = setting(
+        "keep",
+        "pixels of the new masks whose class is none of the image's tags: keep them; void: they "
+        "do not count, as in J's sum over O^seg; next: the likeliest class that is a tag, or "
+        "background",
+        paper="§3.2",
+        choices=("keep", "void", "next"),
     )
     relabel_multi_scale: str = setting(
         "1",

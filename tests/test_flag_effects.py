@@ -164,17 +164,30 @@ def test_tags_are_the_scores(finished, tmp_path):
         made(config.Evaluate, absent, finished, tmp_path / "second")
 
 
-def test_tags_only_drops_other_classes(finished, tmp_path):
-    settings = build(config.Relabel, relabel_tags_only=True, model="no_psl")
-    made(config.Relabel, settings, finished, tmp_path)
-    run = RunDir(tmp_path / "run")
-    families = [
-        records.Family(run.family("train", "images")),
-        records.Family(run.masks("relabelled")),
-    ]
-    for row in records.read_zipped(families):
-        present = set(np.unique(decode_mask(row["mask/png"]))) - {0}
-        assert present <= set(row["image/labels"])
+def test_other_classes_of_new_masks(finished, tmp_path):
+    """Kept, or no class's, or those of the next; J's sum over O^seg is over the same pixels where
+    they are no class's.
+    """
+    found = {}
+    for outside in ("keep", "void", "next"):
+        settings = build(config.Relabel, relabel_outside=outside, model="no_psl")
+        made(config.Relabel, settings, finished, tmp_path / outside)
+        run = RunDir(tmp_path / outside / "run")
+        families = [
+            records.Family(run.family("train", "images")),
+            records.Family(run.masks("relabelled")),
+        ]
+        found[outside] = [
+            (decode_mask(row["mask/png"]).numpy()[..., 0], [0, *row["image/labels"]])
+            for row in records.read_zipped(families)
+        ]
+    others = 0
+    for (kept, own), (voided, _), (following, _) in zip(*found.values(), strict=True):
+        outside = ~np.isin(kept, own)
+        np.testing.assert_array_equal(voided, np.where(outside, 255, kept))
+        assert np.isin(following, own).all()
+        others += outside.sum()
+    assert others
 
 
 @pytest.mark.parametrize(("model", "clean"), [("no_psl", False), ("psl", True)])
@@ -203,5 +216,5 @@ def test_every_field_has_its_effect_shown():
     elsewhere = {name for names in ELSEWHERE for name in names.split(", ")}
     for cls, changes in CHANGES.items():
         fields = {field.name for field in dataclasses.fields(cls)}
-        missing = fields - set(changes) - elsewhere - {"relabel_tags_only"}
+        missing = fields - set(changes) - elsewhere - {"relabel_outside"}
         assert not missing, cls.__name__

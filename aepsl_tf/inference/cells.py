@@ -9,6 +9,7 @@ import typing
 
 import numpy as np
 
+from aepsl_tf.classes import VOID
 from aepsl_tf.data import encoding
 from aepsl_tf.inference import crf
 
@@ -141,9 +142,12 @@ def clean(preset, item):
 
 
 def mask_row(preset, item):
-    """A row of a masks family, of (id, (height, width), mask without the CRF or its `Cells`)."""
-    id_, size, mask = item
+    """A row of a masks family, of (id, (height, width), mask without the CRF or its `Cells`, class
+    ids that become void).
+    """
+    id_, size, mask, outside = item
     if isinstance(mask, Cells):
         made = plain_mask(mask) if preset is None else crf_mask(preset, mask)
         mask = encoding.resize_mask(made, *size)
+    mask = np.where(np.isin(mask, outside), np.uint8(VOID), mask)
     return {"image/id": id_, "mask/png": encoding.grey_png(mask)}

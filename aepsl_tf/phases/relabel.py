@@ -9,6 +9,7 @@ import re
 import numpy as np
 
 from aepsl_tf import config, config_flags
+from aepsl_tf.classes import BACKGROUND
 from aepsl_tf.data import records
 from aepsl_tf.errors import InputError
 
@@ -44,16 +45,17 @@ def run(settings, run_dir, workers=0):
                 for row, picture, outputs in read(shard):
                     weights = predictor.weights(*outputs)
                     logits = [seen["logits"] for seen in outputs]
-                    if settings.relabel_tags_only:
-                        weights = weights * np.isin(
-                            np.arange(weights.size), [0, *row["image/labels"]]
-                        )
+                    allowed = np.isin(np.arange(weights.size), [BACKGROUND, *row["image/labels"]])
+                    if settings.relabel_outside == "next":
+                        weights = weights * allowed
                     size = row["image/height"], row["image/width"]
                     if preset is None and predictor.is_plain:
                         mask = predictor.mask(*logits, weights, size).numpy()
                     else:
                         mask = predictor.to_worker(picture, weights, *logits)
-                    yield row["image/id"], size, mask
+                    voided = settings.relabel_outside == "void"
+                    outside = np.flatnonzero(~allowed) if voided else ()
+                    yield row["image/id"], size, mask, outside
 
             # The network stays in this process whoever runs the CRF: it has the GPU, and floats
             # of another machine could differ in the last bit. So Beam gets its output staged.

@@ -70,7 +70,7 @@ def test_cells_are_a_fraction_of_the_probabilities():
 def test_masks_without_the_crf_are_passed_on():
     mask = np.eye(3, dtype=np.uint8)
     assert cells.clean(None, ("a", (3, 3), mask, None)) == ("a", mask, None)
-    row = cells.mask_row(None, ("a", (3, 3), mask))
+    row = cells.mask_row(None, ("a", (3, 3), mask, ()))
     assert row["image/id"] == "a"
     np.testing.assert_array_equal(encoding.read_grey_png(row["mask/png"]), mask)
 
@@ -85,7 +85,7 @@ def test_crf_masks_are_brought_to_the_image():
         40,
         82,
     )
-    row = cells.mask_row(SMALL, ("a", (40, 82), one))
+    row = cells.mask_row(SMALL, ("a", (40, 82), one, ()))
     large = encoding.read_grey_png(row["mask/png"])
     assert large.shape == (40, 82)
     np.testing.assert_array_equal(large[::2, ::2], cleaned)
