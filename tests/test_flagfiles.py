@@ -80,7 +80,8 @@ def named(tmp_path_factory):
     draw_devkit(folder / "data/VOCdevkit/VOC2012")
     (folder / "VOC2012").symlink_to("data/VOCdevkit/VOC2012")
     (folder / "flags").symlink_to(ROOT / "flags")
-    (folder / "photos").symlink_to("VOC2012/JPEGImages")
+    for photos in ("photos", "new_photos"):
+        (folder / photos).symlink_to("VOC2012/JPEGImages")
     lines = [f"2007_{i:06d}.jpg,{('cat', 'dog', '')[i % 3]}" for i in range(TRAIN + AUG + VAL)]
     (folder / "tags.csv").write_text("\n".join(["image,labels", *lines]) + "\n")
 
@@ -91,9 +92,10 @@ def named(tmp_path_factory):
 
 
 class Command:
-    """A printed command, running in a folder."""
+    """A printed command, running in a folder; `after`: those printed below it."""
 
-    def __init__(self, folder, command, *flags):
+    def __init__(self, folder, command, *flags, after=()):
+        self.folder, self.after = folder, after
         program, *arguments = shlex.split(command)
         assert pathlib.PurePath(program).name == "python"
         self.log = folder / "log.txt"
@@ -120,11 +122,14 @@ def start_all(named, folder, *flags):
         here.mkdir()
         for asset in named.iterdir():
             (here / asset.name).symlink_to(asset)
-        *before, pipeline = commands(path.name)
-        for command in before:
+        every = commands(path.name)
+        place = next(i for i, command in enumerate(every) if "aepsl_tf.pipeline" in command)
+        for command in every[:place]:
             Command(here, command, *DRAWN).end()
         own = DOWNLOADED if "--weights=imagenet" in path.read_text() else ()
-        running[path.name] = Command(here, pipeline, *own, *SIZES, *flags)
+        running[path.name] = Command(
+            here, every[place], *own, *SIZES, *flags, after=every[place + 1 :]
+        )
     return running
 
 
@@ -208,6 +213,9 @@ def test_own_pictures(running):
     manifest = whole(command.run_dir, ["psl"], truth=False)
     assert manifest["write_voc/train"]["facts"] == {"tags_from": "csv", "ground_truth": False}
     assert not any("ground_truth" in key or key.startswith("evaluate") for key in manifest)
+    (predict,) = command.after
+    Command(command.folder, predict, "--model=psl", "--crf_iterations=1").end()
+    assert len(list((command.folder / "masks").glob("*_overlay.png"))) == TRAIN + AUG + VAL
 
 
 def test_the_lists_that_ship():
