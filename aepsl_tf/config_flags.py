@@ -149,10 +149,14 @@ def shipped():
     return f"the project brings {names} (to read in {SHIPPED})"
 
 
+_SHIPPED_TOO = ("flagfile", "lists_dir", "ids_file")
+"""Flags that may name what ships with the project."""
+
+
 def expanded(arguments):
     """Arguments with every --flagfile=FILE replaced by its lines.
 
-    Where there is no folder `flags`, `flags/NAME` is the project's own.
+    Where there is no such file, `flags/NAME` of a flag that may is the project's own.
 
     Raises:
       InputError: there is no such file, or it is no text.
@@ -162,9 +166,9 @@ def expanded(arguments):
         name, equals, value = argument.partition("=")
         if name in ("--flagfile", "-flagfile") and not equals:
             equals, value = "=", next(arguments, "")
-        own = SHIPPED / value.removeprefix("flags/")
-        if value.startswith("flags/") and not os.path.exists(value) and own.exists():
-            value = str(own)
+        if name.lstrip("-") in _SHIPPED_TOO and value.startswith("flags/"):
+            own = SHIPPED / value.removeprefix("flags/")
+            value = str(own) if own.exists() and not os.path.exists(value) else value
         if name.lstrip("-") == "flagfile":
             if not os.path.isfile(value):
                 raise InputError(f"--flagfile={value}: no such file; {shipped()}")

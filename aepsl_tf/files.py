@@ -19,13 +19,13 @@ from absl import logging
 
 from aepsl_tf.errors import InputError
 
-MAC = "__MACOSX"
-"""The folder that archives from a Mac bring beside what they hold."""
+SYSTEMS_OWN = {"__MACOSX", "lost+found", "System Volume Information", "$RECYCLE.BIN"}
+"""Folders beside people's own: of archives from a Mac, of disks."""
 
 
 def walk(folder, enter=lambda path: True, onerror=None):
     """Yields (path, file names) of a folder and all below it: links followed, no folder twice,
-    without hidden folders and `MAC`.
+    without hidden folders and `SYSTEMS_OWN`.
 
     Args:
       enter: whether a sub-folder, by its path, is walked too.
@@ -39,7 +39,8 @@ def walk(folder, enter=lambda path: True, onerror=None):
         seen.add(real)
         folders[:] = sorted(
             name for name in folders
-            if not name.startswith(".") and name != MAC and enter(os.path.join(below, name))
+            if not name.startswith(".") and name not in SYSTEMS_OWN
+            and enter(os.path.join(below, name))
         )  # fmt: skip
         yield below, names
 
@@ -47,7 +48,9 @@ def walk(folder, enter=lambda path: True, onerror=None):
 def refuse_unreadable(error):
     """For `walk`: a folder that cannot be listed is an error, for what lies there would be lost."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):  # there is nothing
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from None
+        raise InputError(
+            f"{error.filename}: cannot be read ({error.strerror}): make it readable or move it away"
+        ) from None
 
 
 def path_below(folder, name):
@@ -310,10 +313,12 @@ class Content:
         their order whenever it is iterated over, where all at once would fill the memory; or a
         function that tells them where finding out costs time; the stamp is then one of the whole
         folder.
+      older: the `Content` that older versions recorded in its place, which read less.
     """
 
-    def __init__(self, given, path, names=None):
+    def __init__(self, given, path, names=None, older=None):
         self.given, self.path, self._names = given, pathlib.Path(path), names
+        self._older = older
 
     @functools.cached_property
     def names(self):
@@ -373,7 +378,9 @@ class Content:
             return _same_path(recorded["path"], self.given)
         if self.stamp and self.stamp == recorded.get("stamp"):
             return True
-        return self.sha256 == recorded["sha256"]
+        if self.sha256 == recorded["sha256"]:
+            return True
+        return self._older is not None and self._older.is_same(recorded)
 
     def renewed(self, recorded):
         """`recorded`, which is the same content, with the place and the times of today."""

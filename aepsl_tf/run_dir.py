@@ -40,9 +40,7 @@ _CHIEF_STARTS = 60.0  # seconds that workers wait for a chief that holds no lock
 
 def is_run(path):
     """Whether a folder is that of a run."""
-    return os.path.isfile(os.path.join(path, "manifest.json")) and os.path.isdir(
-        os.path.join(path, "data")
-    )
+    return all(os.path.isfile(os.path.join(path, name)) for name in ("manifest.json", ".lock"))
 
 
 def _command(key):
@@ -90,11 +88,14 @@ _ENTRY = _BEGUN | {"status": str, "output": str, "digest": str, "facts": {str: o
                    "seconds": float, "bytes?": int}  # fmt: skip
 
 
-def _worked(begun, partial):
-    """Seconds that the last try of a phase worked, as far as the times of its files tell."""
+def _worked(begun, partial, until):
+    """Seconds that the last try of a phase worked, as far as the times of its files tell; those of
+    this try, `until` whose start it is, count nothing: another worker may be ahead.
+    """
     files = [partial] if partial.is_file() else [p for p in partial.rglob("*") if p.is_file()]
     since = begun.stat().st_mtime
-    return max(max((path.stat().st_mtime for path in files), default=since) - since, 0.0)
+    times = [time for path in files if (time := path.stat().st_mtime) <= until]
+    return max(max(times, default=since) - since, 0.0)
 
 
 def _read_json(path, shape, advice):
@@ -209,7 +210,7 @@ class RunDir:
             raise InputError("--run_dir is empty: name the folder that holds this run's files")
         self.root = pathlib.Path(root)
         self.restart, self.chief, self.verify = restart, worker == 0, verify
-        self._checked, self._read = set(), None
+        self._checked, self._read, self._opened = set(), None, time.time()
         self._share = pathlib.Path(share) if share else None
         # The pipeline shares feature caches between its phases, runs that share with each other.
         self.keep_cache = bool(share)
@@ -317,18 +318,19 @@ class RunDir:
           split: whose they are; it may bring others while it is the only one.
 
         Raises:
-          InputError: other splits were written with others.
+          InputError: something else was made with others.
         """
         path = self._classes_path
         if path.exists():
             if self.classes() == classes:
                 return
-            written = [key for key in self.manifest() if key.startswith("write_voc/")]
-            own = [key for key in written if key.split("/")[1] == split]
-            if any(self.entry(key) for key in written if key not in own):
+            own = (f"write_voc/{split}", f"write_voc/{split}/ground_truth")
+            others = [key for key in self.manifest() if key not in own and self.entry(key)]
+            if others:
+                data = all(key.startswith("write_") for key in others)
+                again = f", or remove {path.parent} to write all splits again" if data else ""
                 raise InputError(
-                    f"{path} holds other classes than this split: use another --run_dir, or "
-                    f"remove {path.parent} to write all splits again"
+                    f"{path} holds other classes than this split: use another --run_dir{again}"
                 )
             for key in own:  # what is being redone: its ids mean the old ones
                 self.forget(key)
@@ -518,7 +520,7 @@ class RunDir:
                 _remove(partial)
             self.before_change()
             if before:
-                earlier = before.get("seconds", 0.0) + _worked(begun, partial)
+                earlier = before.get("seconds", 0.0) + _worked(begun, partial, self._opened)
                 source = wanted.renewed(before) | {"seconds": round(earlier, 1)}
             else:
                 earlier, source = 0.0, self._settled(wanted, choices, config, choose)

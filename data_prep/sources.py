@@ -37,7 +37,8 @@ def _files_below(folder, suffixes, without=""):
     """
 
     def enter(path):
-        return os.path.realpath(path) != without and not run_dir.is_run(path)
+        is_others = without and os.path.realpath(path) == without
+        return not is_others and not run_dir.is_run(path)
 
     for below, names in walk(folder, enter, refuse_unreadable):
         prefix = os.path.relpath(below, folder).replace(os.sep, "/") + "/"
@@ -242,8 +243,11 @@ class _Source:
                 files.refuse_two(self.ids)
             # What the colours of masks mean is read with them.
             colors = labelmap(self.masks) if self._mask_files in parts.values() else None
-            names = _Names(parts, [os.path.relpath(colors, folder)] if colors else ())
-            own[field] = Content(getattr(self.settings, field), folder, names)
+            given, names, older = getattr(self.settings, field), _Names(parts), None
+            if colors:
+                older = Content(given, folder, names)
+                names = _Names(parts, [os.path.relpath(colors, folder)])
+            own[field] = Content(given, folder, names, older)
         return own
 
 

@@ -139,8 +139,8 @@ def find(name, classes):
     """The class id that a name means, or None: as it is, else without case where that is one."""
     if name in classes.names:
         return classes.names.index(name) + 1
-    alike = [i for i, known in enumerate(classes.names, start=1)
-             if _alike(known) == _alike(name)]  # fmt: skip
+    wanted = _alike(name)
+    alike = [i for i, known in enumerate(classes.names, start=1) if _alike(known) == wanted]
     return alike[0] if len(alike) == 1 else None
 
 

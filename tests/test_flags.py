@@ -194,9 +194,10 @@ def test_flagfiles_leave_to_each_machine_what_is_fast_there(file, parse):
 def test_only_what_is_shipped_is_meant_by_flags(monkeypatch, tmp_path):
     """Where there is no such folder; a run may be called so."""
     monkeypatch.chdir(tmp_path)
-    own, run = config_flags.expanded(["--ids_file=flags/demo.flags", "--run_dir=flags/run"])
+    given = ["--ids_file=flags/demo.flags", "--run_dir=flags/run", "--output=flags/experiments"]
+    own, *others = config_flags.expanded(given)
     assert own == f"--ids_file={config_flags.SHIPPED / 'demo.flags'}"
-    assert run == "--run_dir=flags/run"
+    assert others == given[1:]
 
 
 def test_there_are_flagfiles():

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -319,14 +320,17 @@ def test_a_killed_phase_goes_on_with_what_it_had(tmp_path):
 
 
 def test_a_resumed_phase_took_as_long_as_all_its_tries(tmp_path):
-    phase = Phase(tmp_path)
-
     for _ in range(2):
+        phase = Phase(tmp_path)
         with pytest.raises(KeyboardInterrupt):
             phase.run.phase(KEY, phase.config, [], phase.output, killed)
-        begun = phase.output.with_name(f"{phase.output.name}.partial.json")
-        now = begun.stat().st_mtime
-        os.utime(phase.output.with_name(f"{phase.output.name}.partial") / "half", (now, now + 100))
+        partial = phase.output.with_name(f"{phase.output.name}.partial")
+        then = partial.stat().st_mtime - 1000
+        os.utime(f"{partial}.json", (then, then))
+        os.utime(partial / "half", (then, then + 100))
+    phase = Phase(tmp_path)
+    (partial / "ahead").write_text("by another worker of this job, after a pause")
+    os.utime(partial / "ahead", (then, time.time() + 5))
     phase()
     assert 200 <= phase.run.entry(KEY)["seconds"] < 210
 
@@ -552,10 +556,13 @@ def test_classes_are_fixed_by_the_first_split(tmp_path):
     run.fix_classes(VOC, "val")
     assert run.classes() == VOC
     for split in ("val", ""):
-        with pytest.raises(InputError, match="other classes"):
+        with pytest.raises(InputError, match=r"other classes.* remove .*/data to write all"):
             run.fix_classes(cat, split)
     run.fix_classes(cat, "train")
     assert run.classes() == cat
+    run.phase(KEY, configs.MineRegions(), [], run.regions(1), lambda partial: None)
+    with pytest.raises(InputError, match=r"use another --run_dir$"):
+        run.fix_classes(VOC, "train")  # who learned those ids is there
 
 
 def test_digest_sees_names_and_contents(tmp_path):

@@ -8,7 +8,7 @@ import typing
 
 from aepsl_tf.data import lists
 from aepsl_tf.errors import InputError
-from aepsl_tf.files import MAC, path_below, read_json, refuse_unreadable, walk
+from aepsl_tf.files import SYSTEMS_OWN, path_below, read_json, refuse_unreadable, walk
 
 MADE = "predictions.json"
 """In an output folder: which file is made of which picture."""
@@ -74,7 +74,7 @@ def _of(part, images, recursive, output):
         base, hint = _fixed(path), ""
         pattern = os.path.join(glob.escape(str(base)), path.relative_to(base))
         files = (file for file in map(pathlib.Path, glob.iglob(pattern, recursive=True))
-                 if os.path.isfile(file) and MAC not in file.parts)  # fmt: skip
+                 if os.path.isfile(file) and SYSTEMS_OWN.isdisjoint(file.parts))  # fmt: skip
     else:
         raise InputError(
             f"--images={images}: expected a picture, a folder of pictures or a pattern of files"

@@ -154,6 +154,26 @@ def _first_line(error):
     return str(error).strip().splitlines()[0][:160]
 
 
+_KINDS = {"TrainClassifier": "classifier_", "TrainSegmenter": "segmenter_"}
+"""Settings → what stands before a flag that is meant for them alone."""
+
+
+def _exhausted(error, config):
+    """What to do where TensorFlow has no memory, or no disk, left; in one line."""
+    if "No space left" in str(error):
+        return InputError("no space is left on the disk of --run_dir: free some and go on")
+    if "OOM" not in str(error) and "memory" not in str(error).lower():
+        return error
+    kind = _KINDS.get(type(config).__name__, "")
+    # Where J counts the pixels of a whole batch, an online mask's are not known of a piece.
+    whole = getattr(config, "psl", "") == "full" and config.pixel_norm == "batch"
+    pieces = f"--{kind}accumulate={2 * config.accumulate} to forward a batch in pieces, or "
+    return InputError(
+        f"out of memory ({_first_line(error)}): give {'' if whole else pieces}a smaller "
+        f"--{kind}global_batch, with --restart"
+    )
+
+
 def _raised(error):
     """A collective's failure as one line."""
     return InputError(
@@ -188,10 +208,10 @@ def fit(model, batches, images, config, directory, callbacks=()):
         with datasets.bad_input():
             return _fit(strategy, model, batches, images, config, directory, callbacks)
     except tf.errors.ResourceExhaustedError as error:
-        raise InputError(
-            f"out of memory ({_first_line(error)}): give --accumulate={2 * config.accumulate}, "
-            "which forwards a batch in pieces, or a smaller --global_batch, with --restart"
-        ) from error
+        found = _exhausted(error, config)
+        if found is error:
+            raise
+        raise found from error
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
             tf.errors.DeadlineExceededError, tf.errors.InternalError) as error:  # fmt: skip
         if strategies.worker(strategy)[1] == 1:

@@ -15,6 +15,7 @@ import warnings
 
 import cv2
 import numpy as np
+from absl import logging
 
 from aepsl_tf.data import encoding
 from aepsl_tf.errors import InputError
@@ -210,10 +211,11 @@ class FolderSaliency:
         path = self._dir / name
         found = (_read_array if path.suffix == ".npy" else _read_grey)(path)
         if found.shape == (width, height) != (height, width):
-            raise InputError(
-                f"{path}: {height} × {width} pixels, its picture has {width} × {height}: drawn on "
-                "the picture as the camera lay; draw it on the upright one"
-            )
+            logging.log_first_n(
+                logging.WARNING, "%s: %d × %d pixels, its picture has %d × %d: was it drawn on the "
+                "picture as the camera lay? It is stretched over the upright one", 3,
+                path, height, width, width, height,
+            )  # fmt: skip
         return normalize(_resize(found.astype(np.float32), height, width))
 
 

@@ -214,10 +214,16 @@ def test_folder_reads_jpeg_and_resizes_bilinearly(tmp_path):
     np.testing.assert_allclose(saliency, np.tile(np.linspace(0, 1, 128), (64, 1)), atol=0.02)
 
 
-def test_folder_refuses_a_map_that_lies_as_the_camera_did(tmp_path):
+def test_folder_tells_of_a_map_that_lies_as_the_camera_did(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(methods.logging, "log_first_n", lambda _, text, n, *of: told.append(of))
     cv2.imwrite(str(tmp_path / "a.png"), np.eye(6, 4, dtype=np.uint8))
-    with pytest.raises(InputError, match=r"a\.png: 4 × 6 pixels, its picture has 6 × 4"):
-        methods.FolderSaliency(str(tmp_path)).map_for("a", 4, 6)
+    folder = methods.FolderSaliency(str(tmp_path))
+    folder.map_for("a", 6, 4)
+    folder.map_for("a", 8, 12)
+    assert not told
+    assert_map(folder.map_for("a", 4, 6), 4, 6)
+    assert told == [(tmp_path / "a.png", 4, 6, 6, 4)]
 
 
 def test_folder_missing_map_names_the_files(tmp_path):

@@ -16,7 +16,7 @@ from aepsl_tf.errors import InputError
 from aepsl_tf.phases import predict
 from aepsl_tf.pipeline import Pipeline
 from aepsl_tf.run_dir import RunDir
-from data_prep import inspect, write_folder
+from data_prep import inspect, sources, write_folder
 
 
 def picture(seed, size=(40, 52)):
@@ -116,7 +116,7 @@ def test_a_folder_that_cannot_be_listed_loses_no_class(photos, monkeypatch):
     listed = os.scandir
 
     def scandir(path):
-        if os.path.basename(path) == "trip":
+        if str(path).endswith("trip"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
         return listed(path)
 
@@ -133,6 +133,19 @@ def _colored_masks(photos, folder):
         Image.fromarray(pixels).save(folder / f"{id_}.png")
 
 
+def test_what_systems_keep_beside_is_not_looked_at(photos, monkeypatch):
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("lost+found"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    (photos / "photos/lost+found").mkdir()
+    assert tags_of(write(photos)) == TAGS
+
+
 @pytest.mark.parametrize("beside", [False, True])
 def test_another_labelmap_is_another_truth(photos, beside):
     masks = photos / "masks"
@@ -147,6 +160,18 @@ def test_another_labelmap_is_another_truth(photos, beside):
     labelmap.write_text("cat:255,0,0::\ndog:0,255,0::\n")
     assert ids(write(photos, **given)) == [1]
     assert ids(write(photos, **given)) == [1]
+    older = photos / "older"  # a version that did not look at it recorded the masks alone
+    shutil.copytree(photos / "run", older)
+    content = sources.of(config.WriteVoc(
+        images_dir=str(photos / "photos"), labels_csv=str(photos / "tags.csv"), **given
+    )).for_ground_truth()["masks_dir"]._older  # fmt: skip
+    manifest = json.loads((older / "manifest.json").read_text())
+    del manifest["seal"]
+    manifest["write_voc/train/ground_truth"]["config"]["masks_dir"] = content.to_json()
+    (older / "manifest.json").write_text(json.dumps(manifest))
+    write_folder.run(config.WriteVoc(
+        images_dir=str(photos / "photos"), labels_csv=str(photos / "tags.csv"), **given
+    ), RunDir(older), 1)  # fmt: skip
     labelmap.write_text("dog:255,0,0::\ncat:0,255,0::\n")
     with pytest.raises(InputError, match="--masks_dir"):
         write(photos, **given)
@@ -163,6 +188,19 @@ def test_masks_below_the_pictures_are_no_pictures_by_whatever_path(photos):
     assert records.Family(run.ground_truth("train", "evaluate")).images == len(TAGS)
 
 
+def test_a_folder_of_pictures_is_no_run_for_its_names(photos):
+    """As others export them."""
+    (photos / "photos/data").mkdir()
+    (photos / "photos/data/e.jpg").write_bytes(picture(9))
+    (photos / "photos/manifest.json").write_text("{}")
+    shutil.move(photos / "photos", photos / "export")
+    (photos / "photos").mkdir()
+    shutil.move(photos / "export", photos / "photos/export")
+    (photos / "names.txt").write_text("cat\n")
+    run = write(photos, labels_csv="", tags_from="none", classes_file=str(photos / "names.txt"))
+    assert "export/data/e" in tags_of(run)
+
+
 def test_a_run_below_the_pictures_is_none_of_them(photos):
     given = config.WriteVoc(
         images_dir=str(photos / "photos"), labels_csv=str(photos / "tags.csv"), untagged="negative"
@@ -172,6 +210,9 @@ def test_a_run_below_the_pictures_is_none_of_them(photos):
         write_folder.run(given, run, 1)
         assert tags_of(run) == TAGS
         inspect.run(config.Inspect(), run, 1)  # writes pictures
+    shutil.rmtree(run.root / "data")  # as is advised where classes changed
+    write_folder.run(given, run, 1)
+    assert tags_of(run) == TAGS
 
 
 def test_the_first_try_s_classes_bind_nobody(photos):

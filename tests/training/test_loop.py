@@ -189,14 +189,29 @@ def test_a_batch_that_cannot_be_cut_evenly_gives_the_same_step(tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_too_little_memory_is_told(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("message", "raised", "told"),
+    [
+        ("OOM when allocating\nmore", InputError, "OOM when .*give --classifier_accumulate=2 to .* "
+         "smaller --classifier_global_batch"),
+        ("a.data-0; No space left on device", InputError, "no space is left on the disk"),
+        ("B; Too many open files", tf.errors.ResourceExhaustedError, "Too many"),
+    ],
+)  # fmt: skip
+def test_what_is_used_up_is_told(tmp_path, monkeypatch, message, raised, told):
     def exhausted(*_):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor\nmore")
+        raise tf.errors.ResourceExhaustedError(None, None, message)
 
     monkeypatch.setattr(Classifier, "train_step", exhausted)
-    with pytest.raises(InputError, match=r"OOM when .*: give --accumulate=2") as caught:
+    with pytest.raises(raised, match=told) as caught:
         loop.fit(fresh(), batches, IMAGES, CONFIG, tmp_path)
-    assert "\n" not in str(caught.value)
+    assert raised is not InputError or "\n" not in str(caught.value)
+
+
+def test_no_pieces_are_advised_where_there_are_none():
+    error = tf.errors.ResourceExhaustedError(None, None, "OOM")
+    told = str(loop._exhausted(error, configs.TrainSegmenter(pixel_norm="batch")))
+    assert "accumulate" not in told and "--segmenter_global_batch" in told
 
 
 def poisoned(of_step):
