@@ -49,7 +49,6 @@ _COMMON = {
 _HERE = pathlib.Path(__file__).parent
 SHIPPED = _HERE.parent / "flags" if (_HERE.parent / "flags").is_dir() else _HERE / "flags"
 """The flagfiles and lists that the project brings: the checkout's or, installed, the package's."""
-_PREFIXES = {config.TrainClassifier: "classifier_", config.TrainSegmenter: "segmenter_"}
 
 
 def config_classes():
@@ -93,15 +92,15 @@ def define():
         for field in dataclasses.fields(cls):
             if field.name not in flags.FLAGS:
                 _define(field.name, field, None)
-            if cls in _PREFIXES:
-                _define(_PREFIXES[cls] + field.name, field, None)
+            if cls in config.PREFIXES:
+                _define(config.PREFIXES[cls] + field.name, field, None)
 
 
 def read(cls, **changes):
     """A `cls` from the flags: the narrowed flag, else the flag, else the dataclass's default."""
     values = {}
     for field in dataclasses.fields(cls):
-        names = [_PREFIXES[cls] + field.name] if cls in _PREFIXES else []
+        names = [config.PREFIXES[cls] + field.name] if cls in config.PREFIXES else []
         for name in [*names, field.name]:
             if flags.FLAGS[name].value is not None:
                 values[field.name] = flags.FLAGS[name].value
@@ -138,7 +137,10 @@ def _show_first(cls):
     shown = list(_COMMON)
     for field in dataclasses.fields(cls):
         flags.FLAGS[field.name].help = _help(field)  # phases may mean different things by a name
-        shown += [field.name, *([_PREFIXES[cls] + field.name] if cls in _PREFIXES else [])]
+        shown += [
+            field.name,
+            *([config.PREFIXES[cls] + field.name] if cls in config.PREFIXES else []),
+        ]
     for name in shown:
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 

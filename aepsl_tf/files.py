@@ -69,18 +69,27 @@ def write_atomic(path, content):
     beside = path.with_name(path.name + ".tmp")
     pieces = iter([content] if isinstance(content, str | bytes) else content)
     first = next(pieces, b"")
-    mode = ("w", "utf-8") if isinstance(first, str) else ("wb", None)
-    with open(beside, mode[0], encoding=mode[1]) as file:
+    is_text = isinstance(first, str)
+    with open(beside, "w" if is_text else "wb", encoding="utf-8" if is_text else None) as file:
         file.writelines(itertools.chain([first], pieces))
         file.flush()
         os.fsync(file.fileno())
     os.replace(beside, path)
 
 
+def files_of(path):
+    """Paths of all files of a folder, sorted; of a file itself."""
+    path = pathlib.Path(path)
+    if path.is_file():
+        return [path]
+    walked = os.walk(path, onerror=refuse_unreadable)
+    found = sorted(pathlib.Path(below, name) for below, _, names in walked for name in names)
+    return [file for file in found if file.is_file()]
+
+
 def settle(path):
     """Brings a file, or all files of a folder, to the disk: there they outlive the machine."""
-    path = pathlib.Path(path)
-    for file in [path] if path.is_file() else [path / name for name in _files_below(path)]:
+    for file in files_of(path):
         with open(file, "rb") as written:
             os.fsync(written.fileno())
 
@@ -393,9 +402,7 @@ class Content:
 
 
 def _files_below(folder):
-    walked = os.walk(folder, onerror=refuse_unreadable)
-    files = sorted(pathlib.Path(below, name) for below, _, names in walked for name in names)
-    return [str(p.relative_to(folder)) for p in files if p.is_file()]
+    return [str(p.relative_to(folder)) for p in files_of(folder)]
 
 
 def _same_path(one, other):

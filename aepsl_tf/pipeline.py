@@ -276,9 +276,7 @@ class Pipeline:
         classes, untagged, segmenters = None, (), {}
         for step in self.steps():
             if isinstance(step.settings, config.TrainSegmenter):
-                segmenters[step.settings.name or train_segmenter.NAMES[step.settings.psl]] = (
-                    step.settings
-                )
+                segmenters[step.settings.name] = step.settings
             if not self.run_dir.chief or self.run_dir.entry(step.keys[0]):
                 continue
             settings = step.settings

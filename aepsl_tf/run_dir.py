@@ -23,6 +23,7 @@ from aepsl_tf.files import (
     Content,
     alone,
     digest,
+    files_of,
     read_json,
     remove_at_once,
     sealed,
@@ -92,9 +93,8 @@ def _worked(begun, partial, until):
     """Seconds that the last try of a phase worked, as far as the times of its files tell; those of
     this try, `until` whose start it is, count nothing: another worker may be ahead.
     """
-    files = [partial] if partial.is_file() else [p for p in partial.rglob("*") if p.is_file()]
     since = begun.stat().st_mtime
-    times = [time for path in files if (time := path.stat().st_mtime) <= until]
+    times = [time for file in files_of(partial) if (time := file.stat().st_mtime) <= until]
     return max(max(times, default=since) - since, 0.0)
 
 
@@ -107,8 +107,7 @@ def _read_json(path, shape, advice):
 
 
 def _bytes(path):
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files_of(path))
 
 
 @dataclasses.dataclass(frozen=True)

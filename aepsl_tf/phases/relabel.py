@@ -45,17 +45,18 @@ def run(settings, run_dir, workers=0):
                 for row, picture, outputs in read(shard):
                     weights = predictor.weights(*outputs)
                     logits = [seen["logits"] for seen in outputs]
-                    allowed = np.isin(np.arange(weights.size), [BACKGROUND, *row["image/labels"]])
+                    own = [BACKGROUND, *row["image/labels"]]
+                    outside = np.setdiff1d(np.arange(weights.size), own)
                     if settings.relabel_outside == "next":
-                        weights = weights * allowed
+                        weights = np.array(weights)
+                        weights[outside] = 0
                     size = row["image/height"], row["image/width"]
                     if preset is None and predictor.is_plain:
                         mask = predictor.mask(*logits, weights, size).numpy()
                     else:
                         mask = predictor.to_worker(picture, weights, *logits)
-                    voided = settings.relabel_outside == "void"
-                    outside = np.flatnonzero(~allowed) if voided else ()
-                    yield row["image/id"], size, mask, outside
+                    void = outside if settings.relabel_outside == "void" else ()
+                    yield row["image/id"], size, mask, void
 
             # The network stays in this process whoever runs the CRF: it has the GPU, and floats
             # of another machine could differ in the last bit. So Beam gets its output staged.

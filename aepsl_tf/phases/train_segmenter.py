@@ -53,10 +53,8 @@ def run(settings, run_dir, workers=0):
     inputs = [f"write_voc/{split}", masks_key(masks)]
     if settings.start_model:
         inputs.append(f"train_segmenter/{settings.start_model}")
-        before = run_dir.entry(inputs[-1])
-        if before and not run_dir.entry(f"train_segmenter/{name}"):
-            known = config.TrainSegmenter.defaults() | before["config"]
-            refuse_start(settings, known["psl"])
+        if before := run_dir.entry(inputs[-1]):
+            refuse_start(settings, (settings.defaults() | before["config"])["psl"])
     key = f"train_segmenter/{name}"
 
     def work(partial, settings):

@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from aepsl_tf import config as configs
 from aepsl_tf.data import datasets, order
 from aepsl_tf.errors import InputError
 from aepsl_tf.training import strategies
@@ -154,17 +155,13 @@ def _first_line(error):
     return str(error).strip().splitlines()[0][:160]
 
 
-_KINDS = {"TrainClassifier": "classifier_", "TrainSegmenter": "segmenter_"}
-"""Settings → what stands before a flag that is meant for them alone."""
-
-
-def _exhausted(error, config):
-    """What to do where TensorFlow has no memory, or no disk, left; in one line."""
+def _used_up(error, config):
+    """What to do where TensorFlow has no memory, or no disk, left, in one line; None of others."""
     if "No space left" in str(error):
         return InputError("no space is left on the disk of --run_dir: free some and go on")
     if "OOM" not in str(error) and "memory" not in str(error).lower():
-        return error
-    kind = _KINDS.get(type(config).__name__, "")
+        return None
+    kind = configs.PREFIXES[type(config)]
     # Where J counts the pixels of a whole batch, an online mask's are not known of a piece.
     whole = getattr(config, "psl", "") == "full" and config.pixel_norm == "batch"
     pieces = f"--{kind}accumulate={2 * config.accumulate} to forward a batch in pieces, or "
@@ -208,10 +205,9 @@ def fit(model, batches, images, config, directory, callbacks=()):
         with datasets.bad_input():
             return _fit(strategy, model, batches, images, config, directory, callbacks)
     except tf.errors.ResourceExhaustedError as error:
-        found = _exhausted(error, config)
-        if found is error:
-            raise
-        raise found from error
+        if told := _used_up(error, config):
+            raise told from error
+        raise
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError,
             tf.errors.DeadlineExceededError, tf.errors.InternalError) as error:  # fmt: skip
         if strategies.worker(strategy)[1] == 1:

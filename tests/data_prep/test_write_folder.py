@@ -37,10 +37,14 @@ def photos(tmp_path):
     return tmp_path
 
 
-def write(photos, restart=False, **changes):
-    given = {"images_dir": str(photos / "photos"), "labels_csv": str(photos / "tags.csv")}
-    run = RunDir(photos / "run", restart)
-    write_folder.run(config.WriteVoc(**given | changes), run, 1)
+def given(photos, **changes):
+    own = {"images_dir": str(photos / "photos"), "labels_csv": str(photos / "tags.csv")}
+    return config.WriteVoc(**own | changes)
+
+
+def write(photos, restart=False, run="run", **changes):
+    run = RunDir(photos / run, restart)
+    write_folder.run(given(photos, **changes), run, 1)
     return run
 
 
@@ -112,15 +116,25 @@ def test_what_cannot_be_read_is_told(photos, change, told):
     assert not (photos / "run/data").exists()
 
 
-def test_a_folder_that_cannot_be_listed_loses_no_class(photos, monkeypatch):
-    listed = os.scandir
+@pytest.fixture
+def forbid(monkeypatch):
+    """`forbid(name)`: folders of that name cannot be listed."""
 
-    def scandir(path):
-        if str(path).endswith("trip"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return listed(path)
+    def forbid(name):
+        listed = os.scandir
 
-    monkeypatch.setattr(os, "scandir", scandir)
+        def scandir(path):
+            if str(path).endswith(name):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            return listed(path)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+
+    return forbid
+
+
+def test_a_folder_that_cannot_be_listed_loses_no_class(photos, forbid):
+    forbid("trip")
     with pytest.raises(InputError, match=r"trip: cannot be read \(Permission denied\)"):
         write(photos)
 
@@ -133,15 +147,8 @@ def _colored_masks(photos, folder):
         Image.fromarray(pixels).save(folder / f"{id_}.png")
 
 
-def test_what_systems_keep_beside_is_not_looked_at(photos, monkeypatch):
-    listed = os.scandir
-
-    def scandir(path):
-        if str(path).endswith("lost+found"):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
-        return listed(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
+def test_what_systems_keep_beside_is_not_looked_at(photos, forbid):
+    forbid("lost+found")
     (photos / "photos/lost+found").mkdir()
     assert tags_of(write(photos)) == TAGS
 
@@ -151,31 +158,27 @@ def test_another_labelmap_is_another_truth(photos, beside):
     masks = photos / "masks"
     _colored_masks(photos, masks)
     labelmap = (photos if beside else masks) / "labelmap.txt"
-    given = {"masks_dir": str(masks), "tags_from": "csv"}
+    by = {"masks_dir": str(masks), "tags_from": "csv"}
 
     def ids(run):
         row = next(iter(records.Family(run.ground_truth("train", "evaluate")).read()))
         return np.unique(encoding.read_grey_png(row["mask/png"])[:20]).tolist()
 
     labelmap.write_text("cat:255,0,0::\ndog:0,255,0::\n")
-    assert ids(write(photos, **given)) == [1]
-    assert ids(write(photos, **given)) == [1]
+    assert ids(write(photos, **by)) == [1]
+    assert ids(write(photos, **by)) == [1]
     older = photos / "older"  # a version that did not look at it recorded the masks alone
     shutil.copytree(photos / "run", older)
-    content = sources.of(config.WriteVoc(
-        images_dir=str(photos / "photos"), labels_csv=str(photos / "tags.csv"), **given
-    )).for_ground_truth()["masks_dir"]._older  # fmt: skip
+    content = sources.of(given(photos, **by)).for_ground_truth()["masks_dir"]._older
     manifest = json.loads((older / "manifest.json").read_text())
     del manifest["seal"]
     manifest["write_voc/train/ground_truth"]["config"]["masks_dir"] = content.to_json()
     (older / "manifest.json").write_text(json.dumps(manifest))
-    write_folder.run(config.WriteVoc(
-        images_dir=str(photos / "photos"), labels_csv=str(photos / "tags.csv"), **given
-    ), RunDir(older), 1)  # fmt: skip
+    write(photos, run="older", **by)
     labelmap.write_text("dog:255,0,0::\ncat:0,255,0::\n")
     with pytest.raises(InputError, match="--masks_dir"):
-        write(photos, **given)
-    assert ids(write(photos, restart=True, **given)) == [2]
+        write(photos, **by)
+    assert ids(write(photos, restart=True, **by)) == [2]
 
 
 def test_masks_below_the_pictures_are_no_pictures_by_whatever_path(photos):
@@ -202,17 +205,12 @@ def test_a_folder_of_pictures_is_no_run_for_its_names(photos):
 
 
 def test_a_run_below_the_pictures_is_none_of_them(photos):
-    given = config.WriteVoc(
-        images_dir=str(photos / "photos"), labels_csv=str(photos / "tags.csv"), untagged="negative"
-    )
-    run = RunDir(photos / "photos" / "run")
     for _ in range(2):
-        write_folder.run(given, run, 1)
+        run = write(photos, run="photos/run", untagged="negative")
         assert tags_of(run) == TAGS
         inspect.run(config.Inspect(), run, 1)  # writes pictures
     shutil.rmtree(run.root / "data")  # as is advised where classes changed
-    write_folder.run(given, run, 1)
-    assert tags_of(run) == TAGS
+    assert tags_of(write(photos, run="photos/run", untagged="negative")) == TAGS
 
 
 def test_the_first_try_s_classes_bind_nobody(photos):

@@ -210,7 +210,7 @@ def test_what_is_used_up_is_told(tmp_path, monkeypatch, message, raised, told):
 
 def test_no_pieces_are_advised_where_there_are_none():
     error = tf.errors.ResourceExhaustedError(None, None, "OOM")
-    told = str(loop._exhausted(error, configs.TrainSegmenter(pixel_norm="batch")))
+    told = str(loop._used_up(error, configs.TrainSegmenter(pixel_norm="batch")))
     assert "accumulate" not in told and "--segmenter_global_batch" in told
 
 
