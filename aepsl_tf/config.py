@@ -695,6 +695,7 @@ class TrainSegmenter(Network, Solver, TrainSplit, LabelLoss, MergeSteps):
 PREFIXES = {TrainClassifier: "classifier_", TrainSegmenter: "segmenter_"}
 """Settings → what stands before a flag that is meant for them alone."""
 
+
 # -------------------------------------------------------------------------------------- after
 
 
